@@ -1,0 +1,1 @@
+"""Which of two models is better, by how much, and how sure we are."""

@@ -1,0 +1,41 @@
+"""The errors that users of `curation` can meet.
+
+    CurationError            a user's mistake or a refused input: one line, exit status 2
+    |-- SourceError          the pool cannot be read: wrong path, empty folder, unknown kind
+    |-- RecipeError          a recipe that does not fit together, or is not the one of this run
+    |-- LedgerError          a run folder that cannot be read or written
+    |-- ImageError           bytes that are not one whole, supported image (a row's status, never a run's end)
+    |-- CalibrationError     labels or activations that no estimator can be calibrated on
+    `-- MissingExtra         an optional package is not installed; says the pip line
+"""
+
+
+class CurationError(Exception):
+    """Root of everything that is the input's fault. The message says what arrived, what was expected, what to do."""
+
+
+class SourceError(CurationError):
+    """The pool cannot be read."""
+
+
+class RecipeError(CurationError):
+    """The recipe does not fit together, or is not the one that this run was started with."""
+
+
+class LedgerError(CurationError):
+    """The run folder cannot be read or written."""
+
+
+class ImageError(CurationError):
+    """The bytes are not one whole, supported image."""
+
+
+class CalibrationError(CurationError):
+    """The labels or activations do not allow a calibration."""
+
+
+class MissingExtra(CurationError):
+    """An optional package is missing."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed; run: pip install 'alchemist-hub[{extra}]'")
