@@ -1,0 +1,205 @@
+"""Bytes to pixels: header probe, strict decode, resize, encode. Pixels are uint8 RGB, (H, W, 3), [0, 255].
+
+Strict means that a file which is cut short or damaged is refused with the reason, where most readers would return a
+picture with grey stripes: JPEG through simplejpeg (the only reader that rejects every truncated or bit-flipped file),
+PNG with every checksum verified, the rest through PIL.
+"""
+
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import simplejpeg
+from PIL import Image
+
+from curation.errors import ImageError
+from curation.records import OK
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+MAX_PIXELS = 128_000_000  # refused above: a decompression bomb, or nothing that a laptop should open
+BACKGROUND = (255, 255, 255)  # what shows through transparency
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_ORIENTATION = 0x0112  # EXIF tag; 1 is upright, 5 to 8 swap width and height
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)  # what PIL raises on damaged files
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the first bytes of a file promise: pixels as displayed (EXIF orientation applied) and the format."""
+
+    width: int
+    height: int
+    format: str  # "jpeg", "png", "webp", "gif", "bmp", "tiff"
+
+
+def probe(data: bytes) -> Header:
+    """Read the header only. Raises ImageError if it is none of `FORMATS`, too large or animated."""
+    with _opened(data) as picture:
+        width, height = picture.size
+        if _orientation(picture) >= 5:
+            width, height = height, width
+        return Header(width, height, _format(picture))
+
+
+def decode(data: bytes) -> np.ndarray:
+    """Return the picture as uint8 RGB (H, W, 3), upright, on white where transparent; 16-bit and CMYK converted.
+
+    Raises ImageError if the bytes are not one whole, supported picture.
+    """
+    with _opened(data) as picture:
+        orientation = _orientation(picture)
+        if _format(picture) == "jpeg":
+            pixels = _jpeg_pixels(data, picture)
+        else:
+            if _format(picture) == "png":
+                _check_png(data)
+            picture.load()
+            pixels = np.asarray(_rgb(picture))
+    return np.ascontiguousarray(_upright(pixels, orientation))
+
+
+def decode_table(table: pa.Table) -> list[np.ndarray | None]:
+    """Return the pixels of each row of a batch, None where the status is not "ok" or the bytes do not decode.
+
+    The pictures of the latest batch are kept, so that the fused stages of a segment decode each file once.
+    """
+    return [_remembered(row) for row in _of_this_batch(table)]
+
+
+def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return `pixels` (H, W, 3) uint8 at `size` = (width, height), bicubic with antialiasing."""
+    if (pixels.shape[1], pixels.shape[0]) == size:
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0))
+
+
+def to_jpeg(pixels: np.ndarray, *, quality: int = 95) -> bytes:
+    """Encode uint8 RGB (H, W, 3) as JPEG without chroma subsampling."""
+    return simplejpeg.encode_jpeg(
+        np.ascontiguousarray(pixels), quality=quality, colorspace="RGB", colorsubsampling="444"
+    )
+
+
+_decoded: dict[str, np.ndarray | None] = {}
+
+
+def _of_this_batch(table: pa.Table) -> list[dict]:
+    rows = table.select(["img_key", "status", "image"]).to_pylist()
+    for key in _decoded.keys() - {row["img_key"] for row in rows}:
+        del _decoded[key]
+    return rows
+
+
+def _remembered(row: dict) -> np.ndarray | None:
+    if row["status"] != OK or row["image"] is None:
+        return None
+    if row["img_key"] not in _decoded:
+        try:
+            pixels = decode(row["image"])
+            pixels.flags.writeable = False  # shared by the stages of a segment
+        except ImageError:
+            pixels = None
+        _decoded[row["img_key"]] = pixels
+    return _decoded[row["img_key"]]
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """Open lazily; whatever PIL or simplejpeg raise on damage becomes one ImageError with the reason."""
+    if not data:
+        raise ImageError("empty file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd EXIF, large images: judged below
+            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+                _check_size(picture)
+                yield picture
+    except Image.UnidentifiedImageError as error:
+        raise ImageError(f"not an image: none of {', '.join(FORMATS).lower()}") from error
+    except _DAMAGE as error:
+        raise ImageError(f"damaged: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+def _check_size(picture: Image.Image) -> None:
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"too large: {width} x {height} pixels, at most {MAX_PIXELS:,} are opened")
+    if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
+        raise ImageError(f"animated: {picture.n_frames} frames, not one picture")
+
+
+def _format(picture: Image.Image) -> str:
+    """MPO is what PIL calls a JPEG with a second view appended; the first is the picture."""
+    return "jpeg" if picture.format == "MPO" else str(picture.format).lower()
+
+
+def _orientation(picture: Image.Image) -> int:
+    return picture.getexif().get(_ORIENTATION, 1) if picture.format in ("JPEG", "MPO", "PNG", "WEBP", "TIFF") else 1
+
+
+def _jpeg_pixels(data: bytes, picture: Image.Image) -> np.ndarray:
+    if picture.mode != "CMYK":
+        return simplejpeg.decode_jpeg(data, "RGB")
+    simplejpeg.decode_jpeg(data, "CMYK")  # for its strictness; PIL knows Adobe's inverted inks
+    return np.asarray(picture.convert("RGB"))
+
+
+def _check_png(data: bytes) -> None:
+    """Verify the checksum of every chunk up to IEND, which PIL leaves out for the pixels."""
+    at = len(_PNG_SIGNATURE)
+    while True:
+        if at + 12 > len(data):
+            raise ImageError("damaged: cut short")
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 8 + length
+        if end + 4 > len(data):
+            raise ImageError("damaged: cut short")
+        if zlib.crc32(memoryview(data)[at + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+            raise ImageError(f"damaged: checksum of {kind.decode('latin-1')} does not match")
+        if kind == b"IEND":
+            return
+        at = end + 4
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I"):  # 16-bit gray, sometimes held in 32
+        return Image.fromarray((np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        layer = picture.convert("RGBA")
+        page = Image.new("RGBA", layer.size, (*BACKGROUND, 255))
+        return Image.alpha_composite(page, layer).convert("RGB")
+    return picture.convert("RGB")
+
+
+_TURNS = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: pixels.swapaxes(0, 1)[:, ::-1],
+    7: lambda pixels: pixels.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda pixels: pixels.swapaxes(0, 1)[::-1],
+}  # EXIF orientation -> upright
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    return _TURNS.get(orientation, lambda same: same)(pixels)

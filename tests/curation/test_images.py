@@ -1,0 +1,137 @@
+"""Strictness and conversions of `curation.images`, on real encoded files."""
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from curation import images
+from curation.errors import ImageError
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8).repeat(2, 0).repeat(2, 1)
+
+
+def encoded(picture: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
+def test_probe_and_decode_agree(kind):
+    data = encoded(Image.fromarray(PIXELS), kind)
+    header = images.probe(data)
+    pixels = images.decode(data)
+    assert (header.height, header.width) == pixels.shape[:2] == PIXELS.shape[:2]
+    assert header.format == kind.lower()
+    assert pixels.dtype == np.uint8
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kept", [0.0, 0.02, 0.5, 0.95, -1])
+def test_truncated_files_are_refused(kind, kept):
+    data = encoded(Image.fromarray(PIXELS), kind)
+    with pytest.raises(ImageError):
+        images.decode(data[: kept if kept < 0 else int(len(data) * kept)])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**9), st.binary(max_size=40))
+def test_damage_is_an_image_error_or_a_picture_never_another_exception(seed, junk):
+    for kind in ("JPEG", "PNG", "WEBP", "GIF", "TIFF"):
+        data = bytearray(encoded(Image.fromarray(PIXELS), kind))
+        at = seed % len(data)
+        data[at : at + len(junk)] = junk
+        try:
+            assert images.decode(bytes(data)).shape[2] == 3
+        except ImageError as error:
+            assert "\n" not in str(error)
+
+
+def test_png_with_a_flipped_bit_in_its_pixels_is_refused():
+    data = bytearray(encoded(Image.fromarray(PIXELS), "PNG"))
+    data[data.index(b"IDAT") + 200] ^= 1
+    with pytest.raises(ImageError, match="damaged"):
+        images.decode(bytes(data))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_as_pil_does(orientation):
+    picture = Image.fromarray(PIXELS)
+    exif = picture.getexif()
+    exif[0x0112] = orientation
+    data = encoded(picture, "JPEG", exif=exif, quality=100, subsampling=0)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    header = images.probe(data)
+    assert (header.width, header.height) == upright.size
+    assert np.abs(images.decode(data).astype(int) - np.asarray(upright)).max() <= 2
+
+
+def test_transparency_shows_white():
+    clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+    assert (images.decode(encoded(clear, "PNG")) == 255).all()
+    palette = Image.new("P", (4, 4), 0)
+    palette.putpalette([10, 20, 30] + [0] * 765)
+    assert (images.decode(encoded(palette, "PNG", transparency=0)) == 255).all()
+    assert (images.decode(encoded(palette, "PNG")) == (10, 20, 30)).all()
+
+
+def test_sixteen_bit_gray_keeps_its_range():
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    pixels = images.decode(encoded(Image.fromarray(ramp), "PNG"))
+    assert pixels.min() == 0 and pixels.max() == 255
+    assert (np.diff(pixels[..., 0].ravel().astype(int)) >= 0).all()
+
+
+def test_cmyk_jpeg_becomes_rgb():
+    red = Image.new("RGB", (16, 16), (250, 10, 10)).convert("CMYK")
+    pixels = images.decode(encoded(red, "JPEG"))
+    assert pixels[..., 0].min() > 200 and pixels[..., 1].max() < 60
+
+
+def test_animations_and_bombs_are_refused_by_the_header(monkeypatch):
+    frames = [Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in (0, 128, 255)]
+    for kind in ("GIF", "WEBP", "PNG"):
+        data = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
+        with pytest.raises(ImageError, match="animated: 3 frames"):
+            images.probe(data)
+    monkeypatch.setattr(images, "MAX_PIXELS", 63)
+    with pytest.raises(ImageError, match="too large: 8 x 8"):
+        images.decode(encoded(frames[0], "PNG"))
+
+
+def test_text_is_not_an_image():
+    with pytest.raises(ImageError, match="not an image"):
+        images.probe(b"<html>404</html>")
+    with pytest.raises(ImageError, match="empty"):
+        images.decode(b"")
+
+
+def batch(*rows: tuple[str, str, bytes | None]) -> pa.Table:
+    return pa.table({"img_key": [r[0] for r in rows], "status": [r[1] for r in rows], "image": [r[2] for r in rows]})
+
+
+def test_fused_stages_decode_each_file_once(monkeypatch):
+    data = encoded(Image.fromarray(PIXELS), "PNG")
+    table = batch(("a", "ok", data), ("b", "undecodable", b"x"), ("c", "ok", data[:90]), ("d", "ok", None))
+    decodes = []
+    monkeypatch.setattr(images, "decode", lambda d, real=images.decode: decodes.append(d) or real(d))
+    first, second = images.decode_table(table), images.decode_table(table)
+    assert (first[0] == PIXELS).all() and first[1:] == [None, None, None]
+    assert second[0] is first[0] and len(decodes) == 2
+    images.decode_table(batch(("z", "ok", data)))
+    images.decode_table(table)
+    assert len(decodes) == 5  # the earlier batch was forgotten
+
+
+def test_resize_and_encode_round_trip():
+    smooth = np.tile(np.linspace(0, 255, 64, dtype=np.uint8)[None, :, None], (48, 1, 3))
+    small = images.resize(smooth, (32, 24))
+    assert small.shape == (24, 32, 3)
+    assert images.resize(small, (32, 24)) is small
+    again = images.decode(images.to_jpeg(smooth))
+    assert np.abs(again.astype(int) - smooth).mean() < 2
