@@ -1,0 +1,140 @@
+"""The models this project knows, one `ModelSpec` per model key, and how a name becomes a local pipeline folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from alchemist_hub.errors import ModelError
+from alchemist_hub.miniature import weights
+
+Objective = Literal["epsilon", "v_prediction", "flow"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """One pair of models: the base and the checkpoint tuned from it."""
+
+    key: str
+    name: str  # as people call it
+    base: str  # Hub repository or local folder
+    tuned: str
+    pipeline: str  # class in diffusers
+    objective: Objective
+    size: int  # native side, pixels
+    licence: str  # as in the Hub's card data
+    steps: int  # sampling defaults: the base's own model card or pipeline where it states them
+    guidance: float
+
+
+_SPECS = (
+    ModelSpec(
+        key="sd15",
+        name="Stable Diffusion 1.5",
+        base="stable-diffusion-v1-5/stable-diffusion-v1-5",
+        tuned="yandex/stable-diffusion-v1-5-alchemist",
+        pipeline="StableDiffusionPipeline",
+        objective="epsilon",
+        size=512,
+        licence="creativeml-openrail-m",
+        steps=50,
+        guidance=7.5,
+    ),
+    ModelSpec(
+        key="sd21",
+        name="Stable Diffusion 2.1",
+        base="stabilityai/stable-diffusion-2-1",
+        tuned="yandex/stable-diffusion-2-1-alchemist",
+        pipeline="StableDiffusionPipeline",
+        objective="v_prediction",
+        size=768,
+        licence="openrail++",
+        steps=50,
+        guidance=7.5,
+    ),
+    ModelSpec(
+        key="sdxl",
+        name="Stable Diffusion XL 1.0",
+        base="stabilityai/stable-diffusion-xl-base-1.0",
+        tuned="yandex/stable-diffusion-xl-base-1.0-alchemist",
+        pipeline="StableDiffusionXLPipeline",
+        objective="epsilon",
+        size=1024,
+        licence="openrail++",
+        steps=50,
+        guidance=5.0,
+    ),
+    ModelSpec(
+        key="sd35m",
+        name="Stable Diffusion 3.5 Medium",
+        base="stabilityai/stable-diffusion-3.5-medium",
+        tuned="yandex/stable-diffusion-3.5-medium-alchemist",
+        pipeline="StableDiffusion3Pipeline",
+        objective="flow",
+        size=1024,
+        licence="other",
+        steps=40,
+        guidance=4.5,
+    ),
+    ModelSpec(
+        key="sd35l",
+        name="Stable Diffusion 3.5 Large",
+        base="stabilityai/stable-diffusion-3.5-large",
+        tuned="yandex/stable-diffusion-3.5-large-alchemist",
+        pipeline="StableDiffusion3Pipeline",
+        objective="flow",
+        size=1024,
+        licence="other",
+        steps=28,
+        guidance=3.5,
+    ),
+    ModelSpec(
+        key="mini",
+        name="Miniature",
+        base=str(weights() / "base"),
+        tuned=str(weights() / "tuned"),
+        pipeline="StableDiffusionPipeline",
+        objective="v_prediction",
+        size=64,
+        licence="apache-2.0",
+        steps=20,
+        guidance=4.0,
+    ),
+)
+
+MODELS: dict[str, ModelSpec] = {spec.key: spec for spec in _SPECS}
+
+
+def model(key: str) -> ModelSpec:
+    """Return the spec of a model key; raises `ModelError` for a key that is not in `MODELS`."""
+    if key not in MODELS:
+        raise ModelError(f"unknown model key {key!r}; the keys are {', '.join(MODELS)}")
+    return MODELS[key]
+
+
+def local_folder(source: str | Path) -> Path:
+    """Return the local diffusers folder of `source`, a folder or a Hub repository (downloaded, safetensors only).
+
+    Raises `ModelError` when there is no pipeline behind the name.
+    """
+    folder = Path(source)
+    if (folder / "model_index.json").is_file():
+        return folder
+    if folder.exists():
+        raise ModelError(f"{source} is not a diffusers pipeline folder: it holds no model_index.json")
+    if not _could_be_a_repository(str(source)):
+        raise ModelError(f"{source} does not exist; expected a diffusers pipeline folder or a Hub repository")
+    return _download(str(source))
+
+
+def _could_be_a_repository(source: str) -> bool:
+    return source.count("/") == 1 and not source.startswith(("/", ".", "~"))
+
+
+def _download(repository: str) -> Path:
+    from diffusers import DiffusionPipeline  # seconds to import: only when something is to be downloaded
+
+    try:
+        return Path(DiffusionPipeline.download(repository, use_safetensors=True))
+    except (OSError, ValueError) as error:  # the Hub's own errors are OSErrors
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"{repository} is no local folder and cannot be downloaded: {reason}") from error

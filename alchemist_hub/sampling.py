@@ -1,0 +1,174 @@
+"""Pictures from a pipeline, and pairs: a base and its tuned sibling that share every untouched component in memory.
+
+`generate` is used by the app and by the evaluation alike. A picture depends on its prompt, its seed and the settings,
+never on the batch it was made in. Shapes: B batch, C latent channels, h w latent height and width.
+"""
+
+import filecmp
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline, SchedulerMixin
+from PIL import Image
+from torch import Tensor
+
+from alchemist_hub.errors import ModelError
+from alchemist_hub.models import local_folder
+
+# What fine-tuning changes, and what keeps state while it samples: never shared between the two sides of a pair.
+SEPARATE = ("unet", "transformer", "scheduler")
+
+OnStep = Callable[[int, Tensor], None]  # (step, estimate_BChw): step counts from 1 over all batches of the call
+
+
+class Cancelled(Exception):
+    """`should_stop` said yes while sampling. The pipeline is as it was before the call."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A base pipeline and its tuned sibling; `shared` names the components that are one object in both."""
+
+    base: DiffusionPipeline
+    tuned: DiffusionPipeline
+    shared: tuple[str, ...]
+
+
+def load(
+    source: str | Path, *, device: str = "cpu", dtype: torch.dtype | None = None, **parts: Any
+) -> DiffusionPipeline:
+    """Load the pipeline in `source` (a folder or a Hub repository); `parts` are components that are there already.
+
+    `dtype` is float32 on the CPU and bfloat16 elsewhere unless given. Raises `ModelError`.
+    """
+    folder = local_folder(source)
+    try:
+        pipe = DiffusionPipeline.from_pretrained(folder, use_safetensors=True, **parts)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{source} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+    pipe.set_progress_bar_config(disable=True)
+    return pipe.to(device, dtype or (torch.float32 if device == "cpu" else torch.bfloat16))
+
+
+def load_pair(base: str | Path, tuned: str | Path, *, device: str = "cpu", dtype: torch.dtype | None = None) -> Pair:
+    """Load both sides; a component of `tuned` whose files equal those of `base` byte for byte is not loaded again.
+
+    Raises `ModelError` when either side is missing or incomplete.
+    """
+    base_folder, tuned_folder = local_folder(base), local_folder(tuned)
+    first = load(base_folder, device=device, dtype=dtype)
+    parts = {
+        name: part
+        for name, part in first.components.items()
+        if part is not None and name not in SEPARATE and same_files(base_folder / name, tuned_folder / name)
+    }
+    second = load(tuned_folder, device=device, dtype=dtype, **parts)
+    return Pair(base=first, tuned=second, shared=tuple(parts))
+
+
+def same_files(one: Path, other: Path) -> bool:
+    """Whether two folders hold the same file names with the same bytes."""
+    names = _file_names(one)
+    return names == _file_names(other) and all(
+        (one / name).samefile(other / name) or filecmp.cmp(one / name, other / name, shallow=False) for name in names
+    )
+
+
+def _file_names(folder: Path) -> set[Path]:
+    return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+
+
+@torch.inference_mode()
+def generate(
+    pipe: DiffusionPipeline,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    steps: int,
+    guidance: float,
+    negative: str | None = None,
+    batch_size: int = 8,
+    on_step: OnStep | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> list[Image.Image]:
+    """Return one picture per (prompt, seed), in order, at the pipeline's native size.
+
+    `on_step` gets the current estimate of the finished latents, ready for `preview`. `should_stop` is asked after
+    every step; when it says yes, `Cancelled` is raised and nothing is decoded. Calls do not disturb each other: each
+    has its own scheduler, so one pipeline may serve several threads.
+    """
+    if len(prompts) != len(seeds):
+        raise ValueError(f"{len(prompts)} prompts and {len(seeds)} seeds: one seed per prompt is needed")
+    pictures: list[Image.Image] = []
+    done = 0  # steps of the batches before this one
+    for first in range(0, len(prompts), batch_size):
+        batch = list(prompts[first : first + batch_size])
+        call = _with_own_scheduler(pipe)
+        latest, done_before = _remember_estimate(call.scheduler), done
+
+        def after_step(_pipe, index, _timestep, tensors, latest=latest, done_before=done_before):
+            if on_step is not None:
+                on_step(done_before + index + 1, latest[-1])
+            if should_stop is not None and should_stop():
+                raise Cancelled
+            return tensors
+
+        pictures += call(
+            prompt=batch,
+            negative_prompt=None if negative is None else [negative] * len(batch),
+            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds[first : first + batch_size]],
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            callback_on_step_end=after_step,
+        ).images
+        done += call.num_timesteps
+    return pictures
+
+
+@torch.inference_mode()
+def preview(pipe: DiffusionPipeline, estimate_BChw: Tensor) -> list[Image.Image]:
+    """Decode latents, as handed to `on_step`, into pictures."""
+    vae = pipe.vae
+    shift = getattr(vae.config, "shift_factor", None) or 0.0
+    images_BCHW = vae.decode((estimate_BChw / vae.config.scaling_factor + shift).to(vae.dtype)).sample
+    return pipe.image_processor.postprocess(images_BCHW, output_type="pil")
+
+
+def estimate(scheduler: SchedulerMixin, output: Tensor, timestep: Tensor | int, sample_BChw: Tensor) -> Tensor:
+    """Return x0, the finished latents that the model's `output` for `sample_BChw` at `timestep` points to."""
+    timesteps = scheduler.config.num_train_timesteps
+    if not hasattr(scheduler, "alphas_cumprod"):  # flow matching: the sample is (1 - sigma) x0 + sigma noise
+        return sample_BChw - float(timestep) / timesteps * output
+    alpha_bar = scheduler.alphas_cumprod[int(timestep)].to(output)
+    if scheduler.config.prediction_type == "v_prediction":
+        return alpha_bar.sqrt() * sample_BChw - (1 - alpha_bar).sqrt() * output
+    return (sample_BChw - (1 - alpha_bar).sqrt() * output) / alpha_bar.sqrt()
+
+
+def _with_own_scheduler(pipe: DiffusionPipeline) -> DiffusionPipeline:
+    """The same models in a pipeline with its own scheduler, where the state of sampling lives (0.4 ms)."""
+    settings = {key: pipe.config[key] for key in inspect.signature(type(pipe)).parameters if key in pipe.config}
+    scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)
+    call = type(pipe)(**{**settings, **pipe.components, "scheduler": scheduler})
+    call.set_progress_bar_config(disable=True)
+    return call
+
+
+def _remember_estimate(scheduler: SchedulerMixin) -> list[Tensor]:
+    """Make `scheduler.step` leave x0 in the returned list: its own (`pred_original_sample`), or by `estimate`."""
+    step, latest = scheduler.step, []
+
+    @functools.wraps(step)  # pipelines look at its signature
+    def remembering_step(output, timestep, sample, *args, **kwargs):
+        result = step(output, timestep, sample, *args, **kwargs)
+        own = result[1:2] if isinstance(result, tuple) else ()
+        latest[:] = own or (estimate(scheduler, output, timestep, sample),)
+        return result
+
+    scheduler.step = remembering_step
+    return latest

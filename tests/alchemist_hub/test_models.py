@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import diffusers
+import pytest
+
+from alchemist_hub.errors import ModelError
+from alchemist_hub.models import MODELS, local_folder, model
+
+
+def test_every_model_key_names_a_pipeline_class_of_the_library():
+    assert list(MODELS) == ["sd15", "sd21", "sdxl", "sd35m", "sd35l", "mini"]
+    for key, spec in MODELS.items():
+        assert spec.key == key
+        assert issubclass(getattr(diffusers, spec.pipeline), diffusers.DiffusionPipeline)
+        assert spec.base != spec.tuned
+
+
+def test_the_flow_models_are_the_sd3_class():
+    assert [key for key, spec in MODELS.items() if spec.objective == "flow"] == ["sd35m", "sd35l"]
+    assert {spec.pipeline for spec in MODELS.values() if spec.objective == "flow"} == {"StableDiffusion3Pipeline"}
+
+
+def test_an_unknown_key_is_answered_with_the_known_ones():
+    with pytest.raises(ModelError, match="'sd16'.*sd15, sd21"):
+        model("sd16")
+    assert model("mini").size == 64
+
+
+def test_a_pipeline_folder_is_its_own_local_folder(v_pipeline: Path):
+    assert local_folder(v_pipeline) == v_pipeline
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("/no/such/folder", "does not exist"),
+        ("nobody/no-such-model", "is no local folder and cannot be downloaded"),
+        (Path(__file__).parent, "holds no model_index.json"),
+    ],
+)
+def test_a_source_without_a_pipeline_gets_one_line(source: str | Path, message: str):
+    with pytest.raises(ModelError, match=message) as caught:
+        local_folder(source)
+    assert "\n" not in str(caught.value)
