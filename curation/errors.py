@@ -4,6 +4,7 @@
     |-- SourceError          the pool cannot be read: wrong path, empty folder, unknown kind
     |-- RecipeError          a recipe that does not fit together, or is not the one of this run
     |-- LedgerError          a run folder that cannot be read or written
+    |-- EngineError          workers that cannot go on: they die while loading, or on too many samples
     |-- ImageError           bytes that are not one whole, supported image (a row's status, never a run's end)
     |-- CalibrationError     labels or activations that no estimator can be calibrated on
     `-- MissingExtra         an optional package is not installed; says the pip line
@@ -26,6 +27,10 @@ class LedgerError(CurationError):
     """The run folder cannot be read or written."""
 
 
+class EngineError(CurationError):
+    """Workers die while they load a model, or on too many samples."""
+
+
 class ImageError(CurationError):
     """The bytes are not one whole, supported image."""
 
@@ -39,3 +44,8 @@ class MissingExtra(CurationError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed; run: pip install 'alchemist-hub[{extra}]'")
+        self.arguments = (package, extra)
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        """Pickle by the two names, so that it survives the way out of a worker process."""
+        return type(self), self.arguments

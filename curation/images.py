@@ -19,7 +19,7 @@ import simplejpeg
 from PIL import Image
 
 from curation.errors import ImageError
-from curation.records import OK
+from curation.records import OK, UNDECODABLE
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 128_000_000  # refused above: a decompression bomb, or nothing that a laptop should open
@@ -80,9 +80,22 @@ def decode(data: bytes) -> np.ndarray:
 def decode_table(table: pa.Table) -> list[np.ndarray | None]:
     """Return the pixels of each row of a batch, None where the status is not "ok" or the bytes do not decode.
 
-    The pictures of the latest batch are kept, so that the fused stages of a segment decode each file once.
+    The pictures of the latest batch are kept, so that the fused stages of a segment decode each file once. Read only.
     """
-    return [_remembered(row) for row in _of_this_batch(table)]
+    return [None if isinstance(pixels, str) else pixels for pixels in _decoded_batch(table)]
+
+
+def mark_undecodable(table: pa.Table) -> pa.Table:
+    """Return the batch with status "undecodable", and the reason as detail, where "ok" bytes do not decode."""
+    damage = [pixels if isinstance(pixels, str) else None for pixels in _decoded_batch(table)]
+    statuses = [
+        UNDECODABLE if reason else status for reason, status in zip(damage, _column(table, "status"), strict=True)
+    ]
+    details = [reason or detail for reason, detail in zip(damage, _column(table, "detail"), strict=True)]
+    for name, values in (("status", statuses), ("detail", details)):
+        position = table.schema.get_field_index(name)
+        table = table.set_column(position, table.field(position), pa.array(values, pa.string()))
+    return table
 
 
 def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -99,27 +112,31 @@ def to_jpeg(pixels: np.ndarray, *, quality: int = 95) -> bytes:
     )
 
 
-_decoded: dict[str, np.ndarray | None] = {}
+_decoded: dict[str, np.ndarray | str] = {}  # the latest batch: img_key -> pixels, or why there are none
 
 
-def _of_this_batch(table: pa.Table) -> list[dict]:
-    rows = table.select(["img_key", "status", "image"]).to_pylist()
-    for key in _decoded.keys() - {row["img_key"] for row in rows}:
+def _column(table: pa.Table, name: str) -> list:
+    return table[name].to_pylist()
+
+
+def _decoded_batch(table: pa.Table) -> list[np.ndarray | str | None]:
+    keys, statuses = _column(table, "img_key"), _column(table, "status")
+    for key in _decoded.keys() - set(keys):
         del _decoded[key]
-    return rows
+    return [
+        _remembered(key, image) if status == OK and image is not None else None
+        for key, status, image in zip(keys, statuses, _column(table, "image"), strict=True)
+    ]
 
 
-def _remembered(row: dict) -> np.ndarray | None:
-    if row["status"] != OK or row["image"] is None:
-        return None
-    if row["img_key"] not in _decoded:
+def _remembered(key: str, image: bytes) -> np.ndarray | str:
+    if key not in _decoded:
         try:
-            pixels = decode(row["image"])
-            pixels.flags.writeable = False  # shared by the stages of a segment
-        except ImageError:
-            pixels = None
-        _decoded[row["img_key"]] = pixels
-    return _decoded[row["img_key"]]
+            _decoded[key] = decode(image)
+            _decoded[key].flags.writeable = False  # shared by the stages of a segment
+        except ImageError as error:
+            _decoded[key] = str(error)
+    return _decoded[key]
 
 
 @contextmanager

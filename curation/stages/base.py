@@ -29,6 +29,7 @@ class Rule:
     op: str  # one of OPS
     threshold: float | bool
     reason: str  # shown to people: "unsafe content", "near-duplicate of a better picture"
+    of_pool: bool = False  # threshold is a share of the pool, (0,1]; the engine turns it into a count when a run starts
 
 
 OPS: dict[str, str] = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq"}

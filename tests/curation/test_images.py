@@ -135,3 +135,14 @@ def test_resize_and_encode_round_trip():
     assert images.resize(small, (32, 24)) is small
     again = images.decode(images.to_jpeg(smooth))
     assert np.abs(again.astype(int) - smooth).mean() < 2
+
+
+def test_undecodable_rows_are_marked_with_the_reason_and_the_others_left_alone():
+    data = encoded(Image.fromarray(PIXELS), "JPEG")
+    table = batch(("a", "ok", data), ("b", "undecodable", b"x"), ("c", "ok", data[:900]))
+    table = table.append_column("detail", pa.array([None, "not an image", None], pa.string()))
+    marked = images.mark_undecodable(table)
+    assert marked["status"].to_pylist() == ["ok", "undecodable", "undecodable"]
+    assert marked["detail"].to_pylist()[:2] == [None, "not an image"]
+    assert marked["detail"][2].as_py().startswith("damaged: ")
+    assert marked.drop_columns(["status", "detail"]).equals(table.drop_columns(["status", "detail"]))
