@@ -1,0 +1,83 @@
+"""Pictures on disk: painted once, found again, never mixed up."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from tiny_models import tiny_pipeline
+
+from alchemist_hub import sampling
+from alchemist_hub.errors import EvaluationError, ModelError
+from alchemist_hub.evaluation import generate
+from alchemist_hub.evaluation.generate import Settings
+
+PROMPTS = ["a photo of mars", "a sketch of the sea"]
+SETTINGS = Settings(seeds=(0, 7), steps=2, guidance=3.0, batch=3)
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.rglob("*.png")}
+
+
+def test_every_prompt_gets_every_seed_and_the_index_says_where(v_pipeline, tmp_path):
+    index = generate.paint(v_pipeline, PROMPTS, SETTINGS, tmp_path)
+    assert index.select(["prompt_index", "seed"]).to_pylist() == [
+        {"prompt_index": row, "seed": seed} for row in (0, 1) for seed in (0, 7)
+    ]
+    assert index["prompt"].to_pylist() == [PROMPTS[0], PROMPTS[0], PROMPTS[1], PROMPTS[1]]
+    folder = tmp_path / generate.folder_name(generate.checkpoint_id(v_pipeline), SETTINGS)
+    assert pq.read_table(folder / generate.INDEX).equals(index)
+    for file in index["file"].to_pylist():
+        with Image.open(tmp_path / file) as image:
+            assert image.size == (64, 64)
+
+
+def test_a_picture_is_the_one_that_sampling_makes_for_its_prompt_and_seed(v_pipeline, tmp_path):
+    index = generate.paint(v_pipeline, PROMPTS, SETTINGS, tmp_path)
+    expected = sampling.generate(sampling.load(v_pipeline), [PROMPTS[1]], [7], steps=2, guidance=3.0)[0]
+    with Image.open(tmp_path / index["file"][3].as_py()) as image:
+        difference = max(abs(a - b) for a, b in zip(image.tobytes(), expected.tobytes(), strict=True))
+    assert difference <= 1  # batched and alone round differently
+
+
+def test_resume_paints_only_what_is_missing(v_pipeline, tmp_path):
+    told: list[int] = []
+    generate.paint(v_pipeline, PROMPTS, SETTINGS, tmp_path)
+    before = stamps(tmp_path)
+    lost = next(tmp_path.rglob("*-7.png"))
+    lost.unlink()
+    generate.paint(v_pipeline, [*PROMPTS, "the moon"], SETTINGS, tmp_path, on_done=told.append)
+    after = stamps(tmp_path)
+    assert {name for name in before if after[name] != before[name]} == {lost.name}
+    assert len(after) == 6
+    assert told == [3, 3]  # found, then painted: the lost one and the new prompt's two
+
+
+def test_other_weights_or_settings_never_meet_old_pictures(v_pipeline, tmp_path):
+    other = tiny_pipeline(tmp_path / "other", seed=1)
+    files = [
+        generate.paint(checkpoint, PROMPTS[:1], settings, tmp_path)["file"].to_pylist()
+        for checkpoint, settings in (
+            (v_pipeline, SETTINGS),
+            (other, SETTINGS),
+            (v_pipeline, Settings(seeds=(0, 7), steps=2, guidance=1.0)),
+        )
+    ]
+    assert len(set().union(*files)) == 6
+
+
+def test_training_notes_beside_the_components_do_not_change_the_identity(tmp_path):
+    folder = tiny_pipeline(tmp_path / "tuned")
+    before = generate.checkpoint_id(folder)
+    (folder / "training.json").write_text("{}")
+    assert generate.checkpoint_id(folder) == before
+    (folder / "unet" / "extra.txt").write_text("other")
+    assert generate.checkpoint_id(folder) != before
+
+
+def test_bad_input_is_one_clear_error(v_pipeline, tmp_path):
+    with pytest.raises(EvaluationError, match="0 prompts"):
+        generate.paint(v_pipeline, [], SETTINGS, tmp_path)
+    with pytest.raises(ModelError, match="does not exist"):
+        generate.paint(tmp_path / "absent", PROMPTS, SETTINGS, tmp_path)
