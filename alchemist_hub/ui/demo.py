@@ -1,0 +1,83 @@
+"""The whole page: theme, header and tabs. `make_demo` builds it, `launch` serves it."""
+
+import os
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import gradio as gr
+
+from alchemist_hub.ui.compare import build_compare
+from alchemist_hub.ui.services import Services
+
+STYLE = Path(__file__).with_name("style.css")
+KEPT = 3600  # seconds that pictures made for the page stay on disk
+HEADER = """
+<header class="masthead">
+  <svg viewBox="0 0 32 32" aria-hidden="true"><circle cx="16" cy="16" r="13" fill="none" stroke="currentColor"
+    stroke-width="2.5"/><circle cx="16" cy="16" r="3.5" fill="currentColor"/></svg>
+  <div><h1>Alchemist Hub</h1>
+  <p>One prompt, one seed, two models: before and after fine-tuning on a few carefully chosen pictures.</p></div>
+</header>
+"""
+
+# From pale to dark; the accent is c500 on light ground and c400 on dark ground.
+GOLD = gr.themes.Color(
+    name="gold", c50="#fbf7ea", c100="#f6ecc9", c200="#eed98f", c300="#e5c55c", c400="#dcb23a", c500="#c99a22",
+    c600="#a87c1a", c700="#835f18", c800="#6c4e1b", c900="#5c431c", c950="#34240c",
+)  # fmt: skip
+
+
+def make_demo(services: Services) -> gr.Blocks:
+    """Return the page over `services`. No model is loaded before someone asks for a picture."""
+    with gr.Blocks(title="Alchemist Hub", analytics_enabled=False, delete_cache=(KEPT, KEPT)) as demo:
+        gr.HTML(HEADER)
+        with gr.Tabs(elem_classes="rooms"), gr.Tab("Compare", id="compare"):
+            build_compare(services)
+    return demo.queue(max_size=32)
+
+
+def launch(services: Services, **options: Any) -> Any:
+    """Serve the page (port: GRADIO_SERVER_PORT) and load the first pair meanwhile; `options` as of `Blocks.launch`."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    first = next(iter(services.pairs.values()))
+    Thread(target=first.pair, name="first pair", daemon=True).start()
+    return make_demo(services).launch(
+        theme=theme(), css=STYLE.read_text(encoding="utf-8"), footer_links=["api", "settings"],
+        run_history=False, ssr_mode=False, **options,
+    )  # fmt: skip
+
+
+def theme() -> gr.themes.Base:
+    """Return gold on slate, in the fonts of the visitor's own system: the page asks nobody else for anything."""
+    return gr.themes.Base(
+        primary_hue=GOLD,
+        neutral_hue=gr.themes.colors.slate,
+        radius_size=gr.themes.sizes.radius_md,
+        font=["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
+        font_mono=["ui-monospace", "SFMono-Regular", "Consolas", "monospace"],
+    ).set(
+        body_background_fill="#f7f6f2",
+        body_background_fill_dark="#0d1420",
+        block_background_fill="white",
+        block_background_fill_dark="#141d2c",
+        block_border_color="#e4e1d8",
+        block_border_color_dark="#243044",
+        block_label_text_color="*neutral_600",
+        block_label_text_color_dark="*neutral_300",
+        block_title_text_weight="600",
+        input_background_fill="white",
+        input_background_fill_dark="#0d1420",
+        input_border_color="#d9d5c8",
+        input_border_color_dark="#2d3b52",
+        button_primary_background_fill="*primary_400",
+        button_primary_background_fill_hover="*primary_300",
+        button_primary_background_fill_dark="*primary_400",
+        button_primary_background_fill_hover_dark="*primary_300",
+        button_primary_text_color="#1a1508",
+        button_primary_text_color_dark="#1a1508",
+        button_secondary_background_fill="#e9e6dc",
+        button_secondary_background_fill_dark="#243044",
+        slider_color="*primary_500",
+        slider_color_dark="*primary_400",
+    )
