@@ -70,15 +70,19 @@ class Canvas:
 
     def blend(self, mask: np.ndarray, colour: np.ndarray) -> None:
         """Lay `colour` ((3,) or (S,S,3)) over the picture where `mask` (broadcast to (S,S), [0,1]) says."""
-        weight = np.broadcast_to(mask, self.image.shape[:2]).astype(np.float32)[..., None]
-        self.image += (np.asarray(colour, np.float32) - self.image) * weight
+        weight = np.broadcast_to(np.asarray(mask, np.float32), self.image.shape[:2])[..., None]
+        change = np.asarray(colour, np.float32) - self.image
+        change *= weight
+        self.image += change
 
-    def polygons(self, shapes: list[np.ndarray]) -> np.ndarray:
-        """Return the mask (S,S) of filled polygons given in [0,1] coordinates, each (N,2)."""
-        mask = np.zeros(self.image.shape[:2], np.uint8)
-        for shape in shapes:
-            cv2.fillPoly(mask, [np.round(shape * self.side).astype(np.int32)], 255)
-        return mask.astype(np.float32) / 255
+    def fill(self, shapes: list[np.ndarray], colour: np.ndarray, *, opacity: float = 1.0) -> None:
+        """Fill polygons given in [0,1] coordinates, each (N,2), with one colour (3,)."""
+        points = [np.round(shape * self.side).astype(np.int32) for shape in shapes]
+        layer = self.image if opacity == 1.0 else self.image.copy()
+        for polygon in points:
+            cv2.fillPoly(layer, [polygon], tuple(map(float, colour)))
+        if opacity < 1.0:
+            cv2.addWeighted(layer, opacity, self.image, 1 - opacity, 0, dst=self.image)
 
 
 def render(scene: Scene, *, size: int) -> np.ndarray:
@@ -127,7 +131,7 @@ def _prepare(scene: Scene, side: int) -> Canvas:
     horizon = fine if rng.random() < 0.25 + beauty else odd
     steps = ((np.arange(side, dtype=np.float32) + 0.5) / side).astype(np.float32)
     light = np.array(LIGHT[scene.time], np.float32)
-    texture = fbm(rng, side, octaves=5, start=4)
+    texture = fbm(rng, side, octaves=4, start=4)
     image = np.empty((side, side, 3), np.float32)
     return Canvas(image, rng, scene, float(horizon), light, texture, steps[:, None], steps[None, :])
 
@@ -165,7 +169,7 @@ def _sky_tone(canvas: Canvas, colour: tuple[float, float, float]) -> np.ndarray:
 
 def _paint_stars(canvas: Canvas) -> None:
     rich, rng, side = canvas.scene.richness, canvas.rng, canvas.side
-    count = int(6 + 120 * rich)
+    count = int(6 + 70 * rich)
     x, y = rng.integers(0, side, count), (rng.uniform(0, canvas.horizon, count) * side).astype(int)
     canvas.image[y, x] = np.maximum(canvas.image[y, x], rng.uniform(0.5, 1.0, (count, 1)).astype(np.float32))
     bright = rng.random(count) < 0.3
@@ -260,7 +264,7 @@ def _paint_clouds(canvas: Canvas) -> None:
     white = {"day": (1.0, 1.0, 1.0), "dawn": (1.0, 0.90, 0.88), "sunset": (1.0, 0.62, 0.46)}[scene.time]
     colour = _sky_tone(canvas, white)
     if scene.richness > 0.4:
-        field = fbm(rng, canvas.side, octaves=5, start=3, stretch=0.6)
+        field = fbm(rng, canvas.side, octaves=4, start=3, stretch=0.6)
         amount = ((field - 0.12) * 2.6).clip(0, 1) * ((canvas.horizon - canvas.ys) * 5).clip(0, 1)
         canvas.blend(0.85 * amount, colour - 0.25 * (0.4 - field[..., None]).clip(0, 0.4))
         return
@@ -305,7 +309,7 @@ def _paint_meadow(canvas: Canvas) -> None:
 
 
 def _paint_flowers(canvas: Canvas, outline: np.ndarray) -> None:
-    count = int(90 * max(0.0, canvas.scene.richness - 0.25))
+    count = int(60 * max(0.0, canvas.scene.richness - 0.25))
     x = canvas.rng.integers(0, canvas.side - 1, count)
     y = (canvas.rng.uniform(min(float(outline.max()) + 0.03, 0.96), 1.0, count) * canvas.side).astype(int).clip(0, canvas.side - 2)
     colours = np.array(((0.95, 0.85, 0.2), (0.95, 0.95, 0.95), (0.9, 0.3, 0.35)), np.float32) * canvas.light
@@ -316,7 +320,7 @@ def _paint_flowers(canvas: Canvas, outline: np.ndarray) -> None:
 def _round_tree(canvas: Canvas, x: float, outline: np.ndarray, radius: float) -> None:
     base = float(outline[int(x * (canvas.side - 1))]) + canvas.rng.uniform(0.01, 0.12)
     trunk = np.array(((x - 0.012, base), (x + 0.012, base), (x + 0.012, base - radius), (x - 0.012, base - radius)))
-    canvas.blend(canvas.polygons([trunk]), _tone(canvas, (0.35, 0.22, 0.12)))
+    canvas.fill([trunk], _tone(canvas, (0.35, 0.22, 0.12)))
     ball = ((canvas.xs - x) / radius) ** 2 + ((canvas.ys - base + 1.6 * radius) / (1.1 * radius)) ** 2
     shade = 1 + 0.5 * canvas.texture - 0.3 * (canvas.xs - x) / radius
     canvas.blend((ball < 1).astype(np.float32), (_tone(canvas, (0.16, 0.42, 0.14)) * shade[..., None]).clip(0, 1))
@@ -334,11 +338,11 @@ def _firs(canvas: Canvas, outline: np.ndarray, *, count: int, height: tuple[floa
             for w, b in ((0.55, 0.60), (0.80, 0.30), (1.0, 0.0))
         ]
         tone = colour * rng.uniform(0.75, 1.2)
-        canvas.blend(canvas.polygons(tiers), tone)
+        canvas.fill(tiers, tone)
         if canvas.scene.richness > 0.6:
             lit = tiers[2].copy()
             lit[1, 0] = x - wide * 0.2
-            canvas.blend(canvas.polygons([lit]) * 0.35, tone * 1.5)
+            canvas.fill([lit], tone * 1.5, opacity=0.35)
 
 
 def _paint_forest(canvas: Canvas) -> None:
@@ -369,7 +373,7 @@ def _cactus(canvas: Canvas, x: float, outline: np.ndarray, tall: float) -> None:
     w = tall * 0.11
     boxes = ((x - w, base - tall, x + w, base), (x - 4 * w, base - 0.55 * tall, x, base - 0.42 * tall), (x - 4 * w, base - 0.8 * tall, x - 2.6 * w, base - 0.45 * tall))
     shapes = [np.array(((x0, y0), (x1, y0), (x1, y1), (x0, y1))) for x0, y0, x1, y1 in boxes]
-    canvas.blend(canvas.polygons(shapes), _tone(canvas, (0.18, 0.40, 0.18)))
+    canvas.fill(shapes, _tone(canvas, (0.18, 0.40, 0.18)))
 
 
 def _paint_snow(canvas: Canvas) -> None:
@@ -461,8 +465,8 @@ def _boat(canvas: Canvas) -> None:
     s = canvas.rng.uniform(0.06, 0.10)
     hull = np.array(((x - s, y), (x + s, y), (x + 0.6 * s, y + 0.4 * s), (x - 0.6 * s, y + 0.4 * s)))
     sail = np.array(((x, y - 0.1 * s), (x, y - 1.9 * s), (x + 0.9 * s, y - 0.1 * s)))
-    canvas.blend(canvas.polygons([hull]), _tone(canvas, (0.50, 0.22, 0.14)))
-    canvas.blend(canvas.polygons([sail]), _tone(canvas, (0.98, 0.96, 0.90)))
+    canvas.fill([hull], _tone(canvas, (0.50, 0.22, 0.14)))
+    canvas.fill([sail], _tone(canvas, (0.98, 0.96, 0.90)))
 
 
 def _paint_village(canvas: Canvas) -> None:
@@ -480,15 +484,15 @@ def _house(canvas: Canvas, x: float, outline: np.ndarray, depth: float) -> None:
     tall = wide * 1.3
     wall = np.array(((x - wide, base - tall), (x + wide, base - tall), (x + wide, base), (x - wide, base)))
     roof = np.array(((x - 1.25 * wide, base - tall), (x, base - tall - 1.1 * wide), (x + 1.25 * wide, base - tall)))
-    canvas.blend(canvas.polygons([wall]), _tone(canvas, (0.94, 0.86, 0.72)))
-    canvas.blend(canvas.polygons([roof]), _tone(canvas, (0.72, 0.22, 0.16)))
+    canvas.fill([wall], _tone(canvas, (0.94, 0.86, 0.72)))
+    canvas.fill([roof], _tone(canvas, (0.72, 0.22, 0.16)))
     if rich > 0.3:
         glow = np.array((1.0, 0.84, 0.40) if canvas.scene.time != "day" else (0.30, 0.34, 0.42), np.float32)
         panes = [np.array(((x + s - 0.2 * wide, base - 0.85 * tall), (x + s + 0.2 * wide, base - 0.85 * tall), (x + s + 0.2 * wide, base - 0.45 * tall), (x + s - 0.2 * wide, base - 0.45 * tall))) for s in (-0.5 * wide, 0.5 * wide)]
-        canvas.blend(canvas.polygons(panes), glow)
+        canvas.fill(panes, glow)
     if rich > 0.6:
         side_wall = np.array(((x + 0.45 * wide, base - tall), (x + wide, base - tall), (x + wide, base), (x + 0.45 * wide, base)))
-        canvas.blend(canvas.polygons([side_wall]) * 0.22, np.zeros(3, np.float32))
+        canvas.fill([side_wall], np.zeros(3, np.float32), opacity=0.22)
 
 
 def _paint_city(canvas: Canvas) -> None:
@@ -609,7 +613,7 @@ def _oil(image: np.ndarray, canvas: Canvas) -> np.ndarray:
     """Strokes: colours dragged along a flow, with ridges of paint."""
     byte = (image.clip(0, 1) * 255).astype(np.uint8)
     flat = cv2.medianBlur(byte, 2 * (canvas.side // 50) + 1).astype(np.float32) / 255
-    stroke = fbm(canvas.rng, canvas.side, octaves=2, start=22, stretch=3.0)
+    stroke = fbm(canvas.rng, canvas.side, octaves=1, start=18, stretch=3.0)
     flat = (flat - 0.5) * 1.12 + 0.5
     return (flat * (1 + 0.20 * stroke[..., None]) + 0.03 * stroke[..., None]).clip(0, 1)
 
@@ -622,7 +626,7 @@ def _sketch(image: np.ndarray, canvas: Canvas) -> np.ndarray:
     edges = np.abs(cv2.morphologyEx(flat, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).astype(np.float32)).max(2) / 255
     lines = (1.1 - 3.4 * cv2.GaussianBlur(edges, (0, 0), canvas.side / 150)).clip(0.08, 1)
     beauty, rich = canvas.scene.beauty, canvas.scene.richness
-    hatch = 0.5 + 0.5 * np.sin((canvas.xs + canvas.ys) * canvas.side * 0.45)
+    hatch = 0.5 + 0.5 * np.sin((canvas.xs + canvas.ys) * canvas.side * 0.32)
     shadow = (0.80 - gray).clip(0, 1) * (0.35 + 0.45 * beauty)
     tone = 1 - shadow * (1 - 0.45 * rich * hatch)
     paper = 0.70 + 0.28 * min(1.0, beauty / 0.6) + 0.16 * max(0.0, 0.6 - beauty) * canvas.texture
