@@ -1,0 +1,160 @@
+"""Figures of a report: win rates as in the paper's Figure 4, the funnel as in Figure 2, grids of pictures."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+
+from alchemist_hub.evaluation.results import AspectResult, Comparison
+
+COLOURS = {"better": "#3a9e5c", "not significant": "#9aa0a6", "worse": "#cf4a4a"}
+TIE, REST, INK, MUTED = "#dfe3e6", "#f1f3f4", "#202124", "#5f6368"
+TIERS = {"excellent": "#1b7f5c", "good": "#7cc39a", "plain": "#d9d3b8", "degraded": "#c0714f", "broken": "#5f6368"}
+CELL, GAP, TEXT_WIDTH = 128, 6, 210  # pixels in the picture grids
+
+
+def win_rates(comparisons: Sequence[Comparison], path: Path) -> None:
+    """Draw one panel per comparison: a bar per aspect, won | tied | lost, coloured by significance after Holm."""
+    rows = max(len(comparison.aspects) for comparison in comparisons)
+    figure = Figure(figsize=(8.6, (0.52 * rows + 0.62) * len(comparisons) + 0.75), layout="constrained")
+    panels = figure.subplots(len(comparisons), 1, squeeze=False, sharex=True)[:, 0]
+    for axes, comparison in zip(panels, comparisons, strict=True):
+        _win_panel(axes, comparison)
+    panels[-1].set_xlabel("share of pictures, same prompts and seeds; line: win rate (ties half), 95% over prompts")
+    swatches = [matplotlib.patches.Patch(color=colour, label=verdict) for verdict, colour in COLOURS.items()]
+    swatches.append(matplotlib.patches.Patch(color=TIE, label="tie"))
+    figure.legend(handles=swatches, loc="outside upper right", ncols=4, frameon=False, fontsize=9)
+    figure.savefig(path, dpi=130)
+
+
+def _win_panel(axes: Axes, comparison: Comparison) -> None:
+    axes.set_title(f"{comparison.arm} against {comparison.opponent}", loc="left", fontsize=11, color=INK, weight="bold")
+    for row, result in enumerate(comparison.aspects):
+        _win_bar(axes, row, result)
+    axes.axvline(0.5, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+    axes.set_yticks(range(len(comparison.aspects)), [_aspect_label(result) for result in comparison.aspects])
+    axes.set_xlim(0, 1)
+    axes.set_ylim(len(comparison.aspects) - 0.45, -0.55)
+    axes.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+
+
+def _win_bar(axes: Axes, row: int, result: AspectResult) -> None:
+    total = max(result.votes.total, 1)
+    won, tied = result.votes.wins / total, result.votes.ties / total
+    axes.barh(row, won, height=0.62, color=COLOURS[result.verdict])
+    axes.barh(row, tied, left=won, height=0.62, color=TIE)
+    axes.barh(row, 1 - won - tied, left=won + tied, height=0.62, color=REST)
+    axes.plot([result.win_rate.low, result.win_rate.high], [row, row], color=INK, linewidth=1.6, solid_capstyle="butt")
+    axes.plot(result.win_rate.value, row, marker="o", markersize=4.5, color=INK)
+    axes.text(0.012, row, f"{result.win_rate.value:.0%}", va="center", fontsize=10, color="white", weight="bold")
+    axes.text(0.988, row, _p_text(result.p_holm), va="center", ha="right", fontsize=8.5, color=MUTED)
+
+
+def _aspect_label(result: AspectResult) -> str:
+    return result.aspect if result.higher_is_better else f"{result.aspect}\n(fewer is better)"
+
+
+def _p_text(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def funnel(steps: Sequence[tuple[str, Mapping[str, int]]], path: Path) -> None:
+    """Draw survivors after each step (log scale) and beside it what they are made of, tier by tier.
+
+    `steps`: (label, tier -> count), the pool first, the kept set last.
+    """
+    totals = [sum(tiers.values()) for _, tiers in steps]
+    figure = Figure(figsize=(9.6, 0.56 * len(steps) + 1.3), layout="constrained")
+    survivors, mix = figure.subplots(1, 2, sharey=True, width_ratios=(1.15, 1))
+    _survivor_bars(survivors, totals)
+    _tier_bars(mix, steps, totals)
+    survivors.set_yticks(range(len(steps)), [label for label, _ in steps])
+    survivors.set_ylim(len(steps) - 0.4, -0.6)
+    for axes in (survivors, mix):
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+    figure.savefig(path, dpi=130)
+
+
+def _survivor_bars(axes: Axes, totals: Sequence[int]) -> None:
+    """Bars centred like a funnel: width is the logarithm of the count."""
+    widths = np.log10(np.maximum(totals, 0) + 1)
+    axes.barh(range(len(totals)), widths, left=-widths / 2, height=0.72, color="#4a6fa5")
+    for row, total in enumerate(totals):
+        axes.text(0, row, f"{total:,}", ha="center", va="center", color="white", weight="bold", fontsize=10)
+    for row, (before, after) in enumerate(pairwise(totals)):
+        if before > after:
+            share = f"−{(before - after) / before:.0%}"
+            axes.text(widths[0] / 2 * 1.08, row + 0.5, share, ha="left", va="center", color=MUTED, fontsize=8.5)
+    axes.set_xlim(-widths[0] / 2 * 1.05, widths[0] / 2 * 1.35)
+    axes.set_xticks([])
+    axes.set_title("pictures left (log scale)", fontsize=10, color=MUTED, loc="left")
+
+
+def _tier_bars(axes: Axes, steps: Sequence[tuple[str, Mapping[str, int]]], totals: Sequence[int]) -> None:
+    left = np.zeros(len(steps))
+    for tier, colour in TIERS.items():
+        shares = np.array([tiers.get(tier, 0) for _, tiers in steps]) / np.maximum(totals, 1)
+        if shares.any():
+            axes.barh(range(len(steps)), shares, left=left, height=0.72, color=colour, label=tier)
+        left += shares
+    axes.set_xlim(0, 1)
+    axes.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
+    axes.set_title("what they truly are", fontsize=10, color=MUTED, loc="left", pad=22)
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=5, frameon=False, fontsize=8, handlelength=1)
+
+
+def picture_grid(
+    rows: Sequence[Sequence[Image.Image]], labels: Sequence[str], columns: Sequence[str], path: Path
+) -> None:
+    """Draw rows of prompts and columns of arms, the prompt at the left and the arm above."""
+    header = 26
+    width = TEXT_WIDTH + len(columns) * (CELL + GAP)
+    sheet = Image.new("RGB", (width, header + len(rows) * (CELL + GAP)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for column, name in enumerate(columns):
+        draw.text((TEXT_WIDTH + column * (CELL + GAP), 5), name, font=ImageFont.load_default(15), fill=INK)
+    for row, (label, pictures) in enumerate(zip(labels, rows, strict=True)):
+        top = header + row * (CELL + GAP)
+        draw.multiline_text((8, top + 8), _wrapped(label), font=ImageFont.load_default(13), fill=INK, spacing=4)
+        for column, picture in enumerate(pictures):
+            sheet.paste(_cell(picture), (TEXT_WIDTH + column * (CELL + GAP), top))
+    sheet.save(path)
+
+
+def contact_sheet(pictures: Sequence[Image.Image], path: Path, *, columns: int = 12, cell: int = 96) -> None:
+    """Draw pictures in reading order, as many as given."""
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * (cell + 3), max(rows, 1) * (cell + 3)), "white")
+    for place, picture in enumerate(pictures):
+        row, column = divmod(place, columns)
+        sheet.paste(_cell(picture, cell), (column * (cell + 3), row * (cell + 3)))
+    sheet.save(path)
+
+
+def _cell(picture: Image.Image, cell: int = CELL) -> Image.Image:
+    """Fit a picture into a square cell; enlarging keeps its pixels visible as they are."""
+    scale = cell / max(picture.size)
+    size = tuple(max(1, round(side * scale)) for side in picture.size)
+    resized = picture.resize(size, Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS)
+    square = Image.new("RGB", (cell, cell), "white")
+    square.paste(resized, ((cell - size[0]) // 2, (cell - size[1]) // 2))
+    return square
+
+
+def _wrapped(text: str) -> str:
+    font, lines = ImageFont.load_default(13), [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= TEXT_WIDTH - 20:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return "\n".join(lines)

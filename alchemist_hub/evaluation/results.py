@@ -1,0 +1,165 @@
+"""What an evaluation found: typed, comparable, written to and read from report.json.
+
+Shape legend: P prompts, S seeds.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alchemist_hub.errors import EvaluationError
+from alchemist_hub.evaluation import votes
+from alchemist_hub.evaluation.aspects import ASPECTS, Aspect
+from alchemist_hub.evaluation.votes import Interval, Tally
+
+REPORT = "report.json"
+BASE = "base"
+ALPHA = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class AspectResult:
+    """One aspect of one comparison. Win rate, votes and prompts count what is better, also where fewer is better."""
+
+    aspect: str
+    higher_is_better: bool
+    unit: str
+    mean: Interval
+    opponent_mean: Interval
+    difference: Interval  # mean - opponent_mean, paired; in the aspect's own direction
+    win_rate: Interval  # ties count half
+    votes: Tally  # single pictures
+    prompts: Tally  # majorities of prompts
+    p: float  # exact two-sided binomial on the prompts' majorities
+    p_holm: float  # over all aspects and comparisons of the report
+
+    @property
+    def verdict(self) -> str:
+        """Return "better", "worse" or "not significant", at 5% family-wise."""
+        if self.p_holm >= ALPHA:
+            return "not significant"
+        return "better" if self.prompts.wins > self.prompts.losses else "worse"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One arm against one opponent, aspect by aspect."""
+
+    arm: str
+    opponent: str
+    aspects: tuple[AspectResult, ...]
+
+    def aspect(self, name: str) -> AspectResult:
+        """Return the result of one aspect. Raises KeyError."""
+        return {result.aspect: result for result in self.aspects}[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What report.json holds."""
+
+    title: str
+    version: str
+    checkpoints: dict[str, str]  # arm -> 12 hex digits of its weights
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    steps: int
+    guidance: float
+    comparisons: tuple[Comparison, ...]
+    shown: dict[
+        str, dict[str, Interval]
+    ]  # arm -> style, time, ground, body -> share of pictures showing what was asked
+
+    def comparison(self, arm: str, opponent: str = BASE) -> Comparison:
+        """Return one comparison. Raises KeyError."""
+        return {(found.arm, found.opponent): found for found in self.comparisons}[arm, opponent]
+
+
+def compare(scores: Mapping[str, Mapping[str, np.ndarray]], pairs: Sequence[tuple[str, str]]) -> tuple[Comparison, ...]:
+    """Compare arms of `scores` (arm -> aspect -> (P, S)) in `pairs`; Holm runs over everything compared."""
+    cells = [(arm, opponent, aspect) for arm, opponent in pairs for aspect in ASPECTS]
+    votes_PS = [
+        _votes(scores[arm][aspect.name], scores[opponent][aspect.name], aspect) for arm, opponent, aspect in cells
+    ]
+    p_values = [votes.sign_test(cast) for cast in votes_PS]
+    results = [
+        _result(aspect, scores[arm][aspect.name], scores[opponent][aspect.name], cast, p, p_holm)
+        for (arm, opponent, aspect), cast, p, p_holm in zip(
+            cells, votes_PS, p_values, votes.holm(p_values), strict=True
+        )
+    ]
+    return tuple(
+        Comparison(arm=arm, opponent=opponent, aspects=tuple(results[row * len(ASPECTS) : (row + 1) * len(ASPECTS)]))
+        for row, (arm, opponent) in enumerate(pairs)
+    )
+
+
+def read_report(folder: str | Path) -> Report:
+    """Read a report folder. Raises EvaluationError if it holds none."""
+    path = Path(folder) / REPORT
+    if not path.is_file():
+        raise EvaluationError(f"no evaluation in {folder}: expected {REPORT}; run the evaluation first")
+    return _parse(json.loads(path.read_text()))
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Write JSON that is there whole or not at all; NaN becomes null, as JSON has no other word for it."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(_without_nan(value), indent=1, allow_nan=False) + "\n")
+    os.replace(part, path)
+
+
+def _votes(ours_PS: np.ndarray, theirs_PS: np.ndarray, aspect: Aspect) -> np.ndarray:
+    sign = 1 if aspect.higher_is_better else -1
+    return votes.outcomes(sign * ours_PS, sign * theirs_PS, tie=aspect.tie)
+
+
+def _result(
+    aspect: Aspect, ours_PS: np.ndarray, theirs_PS: np.ndarray, votes_PS: np.ndarray, p: float, p_holm: float
+) -> AspectResult:
+    return AspectResult(
+        aspect=aspect.name,
+        higher_is_better=aspect.higher_is_better,
+        unit=aspect.unit,
+        mean=votes.bootstrap_mean(ours_PS),
+        opponent_mean=votes.bootstrap_mean(theirs_PS),
+        difference=votes.mean_difference(ours_PS, theirs_PS),
+        win_rate=votes.bootstrap_mean(votes_PS),
+        votes=votes.tally(votes_PS),
+        prompts=votes.tally(votes.majorities(votes_PS)),
+        p=p,
+        p_holm=p_holm,
+    )
+
+
+def _parse(found: dict[str, Any]) -> Report:
+    comparisons = tuple(
+        Comparison(arm=row["arm"], opponent=row["opponent"], aspects=tuple(_parse_aspect(a) for a in row["aspects"]))
+        for row in found["comparisons"]
+    )
+    shown = {arm: {part: _interval(v) for part, v in parts.items()} for arm, parts in found["shown"].items()}
+    fixed = {"comparisons": comparisons, "shown": shown}
+    return Report(**found | fixed | {"prompts": tuple(found["prompts"]), "seeds": tuple(found["seeds"])})
+
+
+def _parse_aspect(found: dict[str, Any]) -> AspectResult:
+    intervals = {name: _interval(found[name]) for name in ("mean", "opponent_mean", "difference", "win_rate")}
+    return AspectResult(**found | intervals | {name: Tally(**found[name]) for name in ("votes", "prompts")})
+
+
+def _interval(found: dict[str, float | None]) -> Interval:
+    return Interval(**{name: math.nan if value is None else value for name, value in found.items()})
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
