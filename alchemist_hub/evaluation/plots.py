@@ -15,7 +15,7 @@ from alchemist_hub.evaluation.results import AspectResult, Comparison
 COLOURS = {"better": "#3a9e5c", "not significant": "#9aa0a6", "worse": "#cf4a4a"}
 TIE, REST, INK, MUTED = "#dfe3e6", "#f1f3f4", "#202124", "#5f6368"
 TIERS = {"excellent": "#1b7f5c", "good": "#7cc39a", "plain": "#d9d3b8", "degraded": "#c0714f", "broken": "#5f6368"}
-CELL, GAP, TEXT_WIDTH = 128, 6, 210  # pixels in the picture grids
+CELL, GAP, TEXT_WIDTH, HEADER = 128, 6, 210, 26  # pixels in the picture grids
 
 
 def win_rates(comparisons: Sequence[Comparison], path: Path) -> None:
@@ -54,7 +54,7 @@ def _win_bar(axes: Axes, row: int, result: AspectResult) -> None:
     axes.plot([result.win_rate.low, result.win_rate.high], [row, row], color=INK, linewidth=1.6, solid_capstyle="butt")
     axes.plot(result.win_rate.value, row, marker="o", markersize=4.5, color=INK)
     axes.text(0.012, row, f"{result.win_rate.value:.0%}", va="center", fontsize=10, color="white", weight="bold")
-    axes.text(0.988, row, _p_text(result.p_holm), va="center", ha="right", fontsize=8.5, color=MUTED)
+    axes.text(1.01, row, _p_text(result.p_holm), va="center", fontsize=8.5, color=MUTED, clip_on=False)
 
 
 def _aspect_label(result: AspectResult) -> str:
@@ -114,19 +114,31 @@ def _tier_bars(axes: Axes, steps: Sequence[tuple[str, Mapping[str, int]]], total
 def picture_grid(
     rows: Sequence[Sequence[Image.Image]], labels: Sequence[str], columns: Sequence[str], path: Path
 ) -> None:
-    """Draw rows of prompts and columns of arms, the prompt at the left and the arm above."""
-    header = 26
-    width = TEXT_WIDTH + len(columns) * (CELL + GAP)
-    sheet = Image.new("RGB", (width, header + len(rows) * (CELL + GAP)), "white")
-    draw = ImageDraw.Draw(sheet)
-    for column, name in enumerate(columns):
-        draw.text((TEXT_WIDTH + column * (CELL + GAP), 5), name, font=ImageFont.load_default(15), fill=INK)
-    for row, (label, pictures) in enumerate(zip(labels, rows, strict=True)):
-        top = header + row * (CELL + GAP)
-        draw.multiline_text((8, top + 8), _wrapped(label), font=ImageFont.load_default(13), fill=INK, spacing=4)
-        for column, picture in enumerate(pictures):
-            sheet.paste(_cell(picture), (TEXT_WIDTH + column * (CELL + GAP), top))
+    """Draw rows of prompts and columns of arms, the prompt at the left, the arm above; few arms: two rows abreast."""
+    abreast = 2 if len(columns) <= 3 else 1
+    lines = -(-len(rows) // abreast)
+    block = TEXT_WIDTH + len(columns) * (CELL + GAP)
+    sheet = Image.new("RGB", (abreast * block, HEADER + lines * (CELL + GAP)), "white")
+    for left in range(0, abreast * block, block):
+        _header(ImageDraw.Draw(sheet), left, columns)
+    for place, (label, pictures) in enumerate(zip(labels, rows, strict=True)):
+        left, top = place // lines * block, HEADER + place % lines * (CELL + GAP)
+        _grid_row(sheet, left, top, label, pictures)
     sheet.save(path)
+
+
+def _header(draw: ImageDraw.ImageDraw, left: int, columns: Sequence[str]) -> None:
+    for column, name in enumerate(columns):
+        draw.text((left + TEXT_WIDTH + column * (CELL + GAP), 5), name, font=ImageFont.load_default(15), fill=INK)
+
+
+def _grid_row(sheet: Image.Image, left: int, top: int, label: str, pictures: Sequence[Image.Image]) -> None:
+    text = _wrapped(label)
+    ImageDraw.Draw(sheet).multiline_text(
+        (left + 8, top + 8), text, font=ImageFont.load_default(13), fill=INK, spacing=4
+    )
+    for column, picture in enumerate(pictures):
+        sheet.paste(_cell(picture), (left + TEXT_WIDTH + column * (CELL + GAP), top))
 
 
 def contact_sheet(pictures: Sequence[Image.Image], path: Path, *, columns: int = 12, cell: int = 96) -> None:
