@@ -6,6 +6,7 @@ import pyarrow as pa
 
 OK = "ok"
 UNDECODABLE = "undecodable"
+QUARANTINED = "quarantined"  # workers died on it
 
 SAMPLE = pa.schema(
     [
@@ -13,7 +14,7 @@ SAMPLE = pa.schema(
         pa.field("url", pa.string()),  # where it came from: a URL, or the path below the source folder
         pa.field("text", pa.string()),  # the caption as found
         pa.field("image", pa.binary()),  # the file's bytes, undecoded
-        pa.field("status", pa.string(), nullable=False),  # "ok", or why this row carries no scores ("undecodable")
+        pa.field("status", pa.string(), nullable=False),  # "ok", or why this row carries no scores
         pa.field("detail", pa.string()),  # one line behind a status that is not "ok"
         pa.field("width", pa.int32()),  # pixels, from the header
         pa.field("height", pa.int32()),

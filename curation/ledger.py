@@ -1,0 +1,158 @@
+"""The ledger: every score of every sample, kept for ever; verdicts follow from it and from thresholds.
+
+    RUN/recipe.json        the outline: steps, columns, rules with their thresholds
+    RUN/source.json        the pool's identity, and into how many shards it was cut
+    RUN/ledger/SEGMENT/    committed shards (curation.shards): scores by img_key
+
+The first segment's shards register the samples (everything of `records.SAMPLE` but the image); later ones hold keys
+and scores. Exact copies of a file share a key: judged once, all their places remembered. Nothing here reads an image.
+"""
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation import shards
+from curation.plan import Outline, StepOutline, short_hash
+from curation.records import OK, SAMPLE
+from curation.verdicts import Check, checks, first_failure, quoted, was_missing
+
+REGISTERED = pa.schema([column for column in SAMPLE if column.name != "image"] + [pa.field("slice", pa.string())])
+SCORED = pa.schema([SAMPLE.field("img_key"), SAMPLE.field("status"), SAMPLE.field("detail")])
+_END = ["failed", "missing", "status"]
+_REGISTRATION = ("url", "urls", "slice", "text", "width", "height", "bytes")
+_ALL_COPIES = "PARTITION BY img_key ORDER BY url ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING"
+
+
+class Ledger:
+    """What lies below a run folder at the moment of the first question. Raises LedgerError if `run` is not one."""
+
+    def __init__(self, run: str | Path) -> None:
+        self.run = Path(run)
+        self.outline = Outline.from_json(shards.read_json(self.run / "recipe.json"))
+        self.source = shards.read_json(self.run / "source.json")
+
+    def folder(self, segment: str) -> Path:
+        """Where a segment's shards lie."""
+        return self.run / "ledger" / segment
+
+    def scores(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Every sample, one row per key, ordered by key: its registration, urls, status and scores (or `columns`)."""
+        wanted = quoted(columns) if columns is not None else "* EXCLUDE (status_step)"
+        return self.query(f"SELECT {wanted} FROM samples ORDER BY img_key")
+
+    def verdicts(self, outline: Outline | None = None) -> pa.Table:
+        """One row per key, ordered by key: img_key, url, kept; where dropped also step, column, op, threshold, reason.
+
+        With an `outline` of other thresholds it is a what-if: scores are read, nothing is judged again.
+        """
+        asked = checks(outline or self.outline)
+        table = self.failures(asked, ["url"])
+        told = [
+            {} if failed is None else _told(asked[failed], missing, status) for failed, missing, status in ends(table)
+        ]
+        table = table.drop_columns(_END).append_column("kept", pa.array([not words for words in told], pa.bool_()))
+        for name in ("step", "column", "op", "threshold", "reason"):
+            table = table.append_column(name, pa.array([words.get(name) for words in told], pa.string()))
+        return table
+
+    def survivors(self, segment: str | None = None, columns: Sequence[str] = ()) -> pa.Table:
+        """img_key and `columns` of the samples that every rule before `segment` keeps (all rules: None), by key."""
+        table = self.failures(checks(self.outline, until=segment), [name for name in columns if name != "img_key"])
+        return table.filter(table["failed"].is_null()).drop_columns(_END)
+
+    def unscored(self, segment: str) -> pa.Table:
+        """img_key, url and slice of the survivors that a later stage segment has not judged yet."""
+        judged: set[str] = set()
+        for path in shards.committed(self.folder(segment)):
+            judged.update(pq.read_table(path, columns=["img_key"])["img_key"].to_pylist())
+        table = self.survivors(segment, ["url", "slice"])
+        return table.filter(pa.array([key not in judged for key in table["img_key"].to_pylist()], pa.bool_()))
+
+    def reduction_input(self, step: StepOutline, reads: Sequence[str]) -> tuple[pa.Table, str]:
+        """What a reduction judges now, and the shard that holds its answer: a hash of that and of its configuration."""
+        table = self.survivors(step.segment, [name for name in reads if name != "image"])
+        return table, short_hash([step.name, step.version, dict(step.config), json.dumps(table.to_pydict())])
+
+    def failures(self, asked: list[Check], columns: Sequence[str]) -> pa.Table:
+        """img_key, `columns`, status, and `failed`: the first check that fails, by number; `missing`: no score."""
+        failed = first_failure(asked, self._types)
+        return self.query(
+            f"SELECT {quoted(['img_key', *columns, 'status'])}, failed, {was_missing(asked, self._types)} AS missing "
+            f"FROM (SELECT *, {failed} AS failed FROM samples) ORDER BY img_key"
+        )
+
+    def query(self, sql: str, values: Sequence[object] = ()) -> pa.Table:
+        """Run SQL over `samples`: one row per key with its registration, urls, status, detail and every score."""
+        return self._database.sql(sql, params=list(values)).to_arrow_table()
+
+    @cached_property
+    def _types(self) -> dict[str, str]:
+        return self.outline.columns
+
+    @cached_property
+    def _database(self) -> duckdb.DuckDBPyConnection:
+        database = duckdb.connect(config={"threads": 2})
+        segments = self.outline.segments
+        for index, segment in enumerate(segments):
+            self._attach(database, f"segment_{index}", segment)
+        single = [index for index, segment in enumerate(segments) if not self._steps(segment)[0].is_reduction]
+        statuses = ", ".join(f"nullif(segment_{index}.status, '{OK}')" for index in single)
+        details = ", ".join(f"segment_{index}.detail" for index in single)
+        cases = " ".join(
+            f"WHEN segment_{index}.status <> '{OK}' THEN {self._position(segments[index])}" for index in single
+        )
+        joins = " ".join(f"LEFT JOIN segment_{index} USING (img_key)" for index in range(1, len(segments)))
+        database.execute(
+            f"CREATE TABLE samples AS SELECT {quoted(['img_key', *_REGISTRATION, *self._types])}, "
+            f"coalesce({statuses}, '{OK}') AS status, coalesce({details}, NULL) AS detail, "
+            f"CASE {cases} END AS status_step FROM segment_0 {joins}"
+        )
+        return database
+
+    def _attach(self, database: duckdb.DuckDBPyConnection, view: str, segment: str) -> None:
+        """Make the committed rows of a segment, one per key, a view."""
+        files = [str(path).replace("'", "''") for path in shards.committed(self.folder(segment))]
+        rows = "read_parquet(['" + "', '".join(files) + "'])"
+        if not files:
+            rows = f"{view}_empty"
+            database.register(rows, self._schema(segment).empty_table())
+        one = "QUALIFY row_number() OVER (PARTITION BY img_key ORDER BY"
+        if segment == self.outline.segments[0]:
+            select = (
+                f"SELECT *, list(url) OVER ({_ALL_COPIES}) AS urls FROM {rows} {one} status <> '{OK}', url, text) = 1"
+            )
+        elif self._steps(segment)[0].is_reduction:
+            select = f"SELECT * FROM {rows}"
+        else:
+            select = f"SELECT * FROM {rows} {one} status <> '{OK}') = 1"
+        database.execute(f"CREATE VIEW {view} AS {select}")
+
+    def _schema(self, segment: str) -> pa.Schema:
+        first = segment == self.outline.segments[0]
+        written = {column: kind for step in self._steps(segment) for column, kind in step.columns.items()}
+        fields = [pa.field(column, pa.type_for_alias(kind)) for column, kind in written.items()]
+        return pa.schema([*(REGISTERED if first else SCORED), *fields])
+
+    def _steps(self, segment: str) -> list[StepOutline]:
+        return [step for step in self.outline.steps if step.segment == segment]
+
+    def _position(self, segment: str) -> int:
+        return next(position for position, step in enumerate(self.outline.steps) if step.segment == segment)
+
+
+def ends(failures: pa.Table) -> list[tuple[int | None, bool, str]]:
+    """The columns (failed, missing, status) of `Ledger.failures`, row by row."""
+    return list(zip(*(failures[name].to_pylist() for name in _END), strict=True))
+
+
+def _told(check: Check, missing: bool, status: str) -> dict[str, str]:
+    words = {"step": check.step, "reason": check.reason(missing, status)}
+    if check.rule:
+        words |= {"column": check.rule.column, "op": check.rule.op, "threshold": str(check.rule.threshold)}
+    return words
