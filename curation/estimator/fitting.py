@@ -1,0 +1,232 @@
+"""Finding a calibration: which activations, statistics and timesteps tell good pictures from plain ones.
+
+Every choice is made by cross-validation inside the calibration labels. Labels that are reported are never seen here:
+they come in at `held_out_figures`, after everything is fixed, and the controls went through the identical procedure.
+
+Shapes: B pictures, F features.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from diffusers import StableDiffusionPipeline
+
+from curation.errors import CalibrationError
+from curation.estimator import score
+from curation.estimator.calibration import ATTENTION, IMPACT, LIKELIHOOD, Calibration, Estimator, Head, Term
+from curation.estimator.denoiser import Token, UNetDenoiser
+from curation.estimator.keywords import EMPTY, OPPOSITE, Family, Keywords
+from curation.estimator.likelihood import Probe, Readings, measure
+from curation.estimator.positions import choose_attention, kept_positions
+
+Progress = Callable[[int, int], None]
+READ_TOKENS = ("start", "word", "end")  # padding positions are all alike and can dominate the norms
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What a calibration may choose from, and what it may spend."""
+
+    timesteps: tuple[int, ...] = (100, 200, 300, 400, 500, 600, 700, 800)
+    contrasts: tuple[tuple[str, ...], ...] = ((OPPOSITE,), (EMPTY,), (OPPOSITE, EMPTY))
+    roles: tuple[str, ...] = READ_TOKENS
+    kept: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)  # positions a timestep
+    ridges: tuple[float, ...] = (1.0, 3.0, 10.0, 30.0, 100.0)
+    max_passes: int = 24  # forward passes a picture of the result
+    slack: float = 0.002  # AUC given away for a cheaper probe
+    draws: int = 2
+    noise_seed: int = 0
+    folds: int = 5
+    seed: int = 0
+    batch: int = 32
+
+
+def calibrate(
+    pipe: StableDiffusionPipeline,
+    images: Sequence[np.ndarray],
+    labels_B: np.ndarray,
+    *,
+    keywords: Keywords,
+    search: Search = Search(),
+    progress: Progress = lambda done, total: None,
+) -> Calibration:
+    """Calibrate `pipe` on uint8 pictures (H, W, 3) with labels (True: good), hundreds of each.
+
+    Raises CalibrationError if the labels are too few or of one kind, or the model's answers are not numbers.
+    """
+    labels_B = _checked(images, labels_B, search.folds)
+    denoiser = UNetDenoiser(pipe)
+    contrasts = tuple(dict.fromkeys(role for menu in search.contrasts for role in menu))
+    probe = Probe(
+        keywords=keywords,
+        timesteps=search.timesteps,
+        contrasts=contrasts,
+        draws=search.draws,
+        noise_seed=search.noise_seed,
+        image_size=denoiser.image_size,
+        batch=search.batch,
+    )
+    tokens = [token for token in denoiser.tokens(keywords.quality) if token.role in search.roles]
+    readings = measure(denoiser, probe, images, tokens=[token.index for token in tokens], progress=progress)
+    return fit(readings, probe, labels_B, tokens=tokens, model=denoiser.fingerprint(), search=search)
+
+
+def calibrate_with_controls(
+    pipe: StableDiffusionPipeline,
+    images: Sequence[np.ndarray],
+    labels_B: np.ndarray,
+    *,
+    family: Family,
+    search: Search = Search(),
+    progress: Progress = lambda done, total: None,
+) -> dict[str, Calibration]:
+    """Return the calibration of "keywords" and, by the identical procedure, of each control of the family."""
+    questions = {"keywords": family.keywords} | family.controls()
+    return {
+        name: calibrate(pipe, images, labels_B, keywords=keywords, search=search, progress=progress)
+        for name, keywords in questions.items()
+    }
+
+
+def fit(
+    readings: Readings, probe: Probe, labels_B: np.ndarray, *, tokens: Sequence[Token], model: str, search: Search
+) -> Calibration:
+    """Choose and weigh what `readings` of `probe` say about the labels."""
+    if not all(np.isfinite(values).all() for values in (readings.norms_BTNLK, *readings.statistics.values())):
+        raise CalibrationError("the model answers with values that are not numbers; load it in float32")
+    fold_B = score.folds(labels_B, count=search.folds, seed=search.seed)
+    norm, kept, attention = choose_attention(readings, labels_B, fold_B, search.kept)
+    statistics = readings.statistics | {f"attention@{t}": attention[i] for i, t in enumerate(probe.timesteps)}
+    chosen = choose_probe(statistics, probe, labels_B, fold_B, search)
+    names = {
+        IMPACT: statistic_names(statistics, chosen.contrasts, chosen.timesteps),
+        ATTENTION: [f"attention@{timestep}" for timestep in chosen.timesteps],
+        LIKELIHOOD: statistic_names(statistics, chosen.contrasts, chosen.timesteps, kinds=("ratio", "relative")),
+    }
+    return Calibration(
+        model=model,
+        probe=chosen,
+        norm=norm,
+        positions=tuple(
+            position
+            for timestep in chosen.timesteps
+            for position in kept_positions(
+                readings, labels_B, tokens, timesteps=probe.timesteps, timestep=timestep, norm=norm, kept=kept
+            )
+        ),
+        heads={
+            column: fit_head(statistics, used, labels_B, fold_B, search) for column, used in names.items() if used
+        },
+        pictures={"high": int(labels_B.sum()), "low": int((~labels_B).sum())},
+    )
+
+
+def choose_probe(
+    statistics: dict[str, np.ndarray], probe: Probe, labels_B: np.ndarray, fold_B: np.ndarray, search: Search
+) -> Probe:
+    """Return the cheapest probe whose cross-validated AUC is within `slack` of the best that fits `max_passes`."""
+    tried: list[tuple[float, Probe]] = []
+    for contrasts in search.contrasts:
+        smaller = replace(probe, contrasts=contrasts, timesteps=())
+        while len(smaller.timesteps) < len(probe.timesteps):
+            unused = [timestep for timestep in probe.timesteps if timestep not in smaller.timesteps]
+            larger = [replace(smaller, timesteps=(*smaller.timesteps, timestep)) for timestep in unused]
+            affordable = [candidate for candidate in larger if candidate.passes <= search.max_passes]
+            if not affordable:
+                break
+            rated = [(_probe_auc(statistics, candidate, labels_B, fold_B), candidate) for candidate in affordable]
+            auc, smaller = max(rated, key=lambda item: (item[0], item[1].timesteps))
+            tried.append((auc, smaller))
+    if not tried:
+        raise CalibrationError(f"max_passes={search.max_passes} is less than one timestep costs; allow more passes")
+    best = max(auc for auc, _ in tried)
+    good = [(candidate.passes, -auc, candidate) for auc, candidate in tried if auc >= best - search.slack]
+    chosen = min(good, key=lambda item: item[:2])[2]
+    return replace(chosen, timesteps=tuple(sorted(chosen.timesteps)))
+
+
+def statistic_names(
+    statistics: dict[str, np.ndarray],
+    contrasts: Sequence[str],
+    timesteps: Sequence[int],
+    *,
+    kinds: Sequence[str] = (),
+) -> list[str]:
+    """Return the statistics of a probe, of all kinds unless some are named."""
+    names = []
+    for name in statistics:
+        question, timestep = name.split("@")
+        kind, _, role = question.partition("/")
+        asked = kind in ("attention", "residual") or role in contrasts
+        if int(timestep) in timesteps and asked and (not kinds or kind in kinds):
+            names.append(name)
+    return names
+
+
+def fit_head(
+    statistics: dict[str, np.ndarray], names: Sequence[str], labels_B: np.ndarray, fold_B: np.ndarray, search: Search
+) -> Head:
+    """Fit one score to all calibration labels, its ridge chosen by cross-validation."""
+    x_BF = np.column_stack([statistics[name] for name in names])
+    auc, ridge = max((score.cross_validated_auc(x_BF, labels_B, fold_B, ridge=r), r) for r in search.ridges)
+    mean_F, std_F = x_BF.mean(axis=0), x_BF.std(axis=0)
+    *weights, bias = score.fit_ridge_logistic(score.standardised(x_BF, mean_F, std_F), labels_B, ridge=ridge).tolist()
+    terms = zip(names, mean_F.tolist(), std_F.tolist(), weights, strict=True)
+    return Head(
+        terms=tuple(Term(statistic=name, mean=mean, std=std, weight=weight) for name, mean, std, weight in terms),
+        bias=bias,
+        ridge=ridge,
+        cross_validated_auc=auc,
+    )
+
+
+def held_out_figures(
+    pipe: StableDiffusionPipeline,
+    calibrations: dict[str, Calibration],
+    images: Sequence[np.ndarray],
+    labels_B: np.ndarray,
+    *,
+    resamples: int = 2000,
+) -> dict[str, Any]:
+    """Return AUCs on labels that took no part, by prompt and column, and how far "keywords" is above each control.
+
+    `calibrations` holds "keywords" and its controls. Intervals are 95% bootstrap over pictures, paired.
+    """
+    labels_B = np.asarray(labels_B, dtype=bool)
+    scores = {
+        f"{prompt}/{column}": values
+        for prompt, calibration in calibrations.items()
+        for column, values in Estimator(pipe, calibration).score(images).items()
+    }
+    pairs = [
+        (f"keywords/{column}", f"{control}/{column}")
+        for column in calibrations["keywords"].heads
+        for control in calibrations
+        if control != "keywords"
+    ]
+    pictures = {"high": int(labels_B.sum()), "low": int((~labels_B).sum())}
+    return {"pictures": pictures} | score.compare_aucs(scores, labels_B, pairs, resamples=resamples)
+
+
+def _checked(images: Sequence[np.ndarray], labels_B: np.ndarray, fold_count: int) -> np.ndarray:
+    labels_B = np.asarray(labels_B, dtype=bool)
+    if len(images) != len(labels_B):
+        raise CalibrationError(f"{len(images)} pictures came with {len(labels_B)} labels; expected one each")
+    fewest = min(int(labels_B.sum()), int((~labels_B).sum()))
+    if fewest < 2 * fold_count:
+        raise CalibrationError(
+            f"the rarer label has {fewest} pictures; expected at least {2 * fold_count}, better hundreds of each"
+        )
+    return labels_B
+
+
+def _probe_auc(
+    statistics: dict[str, np.ndarray], probe: Probe, labels_B: np.ndarray, fold_B: np.ndarray, ridge: float = 10.0
+) -> float:
+    names = statistic_names(statistics, probe.contrasts, probe.timesteps)
+    x_BF = np.column_stack([statistics[name] for name in names])
+    return score.cross_validated_auc(x_BF, labels_B, fold_B, ridge=ridge)
+
+

@@ -1,0 +1,132 @@
+"""Likelihood statistics by hand, and the passes of a probe on a tiny real pipeline."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from curation.errors import CalibrationError
+from curation.estimator.denoiser import UNetDenoiser, diffuse, fixed_noise, square
+from curation.estimator.keywords import Keywords
+from curation.estimator.likelihood import Probe, contrast_statistics, guidance_projection, likelihood_ratio, measure
+
+KEYWORDS = Keywords(quality="detailed photo", opposite="a sketch")
+PROBE = Probe(keywords=KEYWORDS, timesteps=(200, 600), image_size=64, batch=4)
+
+
+@pytest.fixture(scope="module")
+def denoiser(v_pipeline: Path) -> UNetDenoiser:
+    return UNetDenoiser(StableDiffusionPipeline.from_pretrained(v_pipeline, dtype=torch.float32))
+
+
+def pictures(count: int, *, seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return list(rng.integers(0, 256, (count, 64, 64, 3), dtype=np.uint8))
+
+
+def test_likelihood_ratio_favours_the_prompt_that_predicts_better() -> None:
+    target = torch.zeros(2, 1, 1, 2)
+    quality = torch.tensor([[0.0, 1.0], [3.0, 0.0]]).view(2, 1, 1, 2)
+    against = torch.tensor([[2.0, 1.0], [1.0, 0.0]]).view(2, 1, 1, 2)
+    assert likelihood_ratio(target, quality, against).tolist() == [2.0, -4.0]
+
+
+def test_guidance_projection_is_a_length_along_the_direction_of_the_keywords() -> None:
+    target, against = torch.tensor([3.0, 4.0]).view(1, 1, 1, 2), torch.zeros(1, 1, 1, 2)
+    for scale in (0.5, 7.0):
+        quality = torch.tensor([scale, 0.0]).view(1, 1, 1, 2)
+        assert guidance_projection(target, quality, against).item() == pytest.approx(3.0)
+
+
+def test_prompts_that_agree_have_no_contrast() -> None:
+    target, same = torch.randn(3, 4, 8, 8), torch.randn(3, 4, 8, 8)
+    assert all(values.tolist() == [0, 0, 0] for values in contrast_statistics(target, same, same).values())
+
+
+def test_noised_latents_and_targets_agree_with_the_scheduler(denoiser: UNetDenoiser, epsilon_pipeline: Path) -> None:
+    z, noise = torch.randn(2, 4, 8, 8), torch.randn(4, 8, 8)
+    scheduler, time = denoiser.pipe.scheduler, torch.tensor([700, 700])
+    z_t, velocity = denoiser.noised(z, noise, 700)
+    assert torch.allclose(z_t, scheduler.add_noise(z, noise.expand_as(z), time), atol=1e-6)
+    assert torch.allclose(velocity, scheduler.get_velocity(z, noise.expand_as(z), time), atol=1e-6)
+    plain = UNetDenoiser(StableDiffusionPipeline.from_pretrained(epsilon_pipeline, dtype=torch.float32))
+    assert torch.equal(plain.noised(z, noise, 700)[1], noise.expand_as(z))
+    assert torch.allclose(diffuse(z, noise, 1.0, kind="epsilon")[0], z)
+
+
+def test_noise_comes_in_opposite_pairs_from_its_seed() -> None:
+    noise = fixed_noise((4, 8, 8), draws=4, seed=3)
+    assert torch.equal(noise[0], -noise[1]) and torch.equal(noise[2], -noise[3])
+    assert not torch.equal(noise[0], noise[2])
+    assert torch.equal(noise[:3], fixed_noise((4, 8, 8), draws=3, seed=3))
+
+
+def test_measured_ratio_is_the_one_computed_pass_by_pass(denoiser: UNetDenoiser) -> None:
+    images = pictures(2)
+    readings = measure(denoiser, PROBE, images, tokens=[1, 2])
+    z = denoiser.latents(np.stack(images))
+    ratios = []
+    for noise in fixed_noise((4, 8, 8), draws=2, seed=0):
+        z_t, target = denoiser.noised(z, noise, 600)
+        quality, against = (denoiser.predict(z_t, 600, denoiser.encode(p)) for p in ("detailed photo", "a sketch"))
+        ratios.append(likelihood_ratio(target, quality, against))
+    expected = torch.stack(ratios).mean(dim=0).tolist()
+    assert readings.statistics["ratio/opposite@600"].tolist() == pytest.approx(expected, rel=1e-3, abs=1e-7)
+    assert readings.norms_BTNLK.shape == (2, 2, 2, len(readings.layers), 2)
+
+
+def test_readings_do_not_depend_on_the_batch_a_picture_came_in(denoiser: UNetDenoiser) -> None:
+    images = pictures(6)
+    together = measure(denoiser, PROBE, images, tokens=[1])
+    alone = measure(denoiser, PROBE, images[4:5], tokens=[1])
+    assert np.array_equal(together.norms_BTNLK[4:5], alone.norms_BTNLK)
+    for name, values in together.statistics.items():
+        assert values[4] == alone.statistics[name][0]
+
+
+def test_equal_prompts_are_asked_once(denoiser: UNetDenoiser) -> None:
+    silent = replace(PROBE, keywords=Keywords(quality="", opposite=""))
+    calls = []
+    hook = denoiser.unet.register_forward_hook(lambda *_: calls.append(1))
+    readings = measure(denoiser, silent, pictures(1), tokens=[0])
+    hook.remove()
+    assert len(calls) == silent.passes == 4  # two timesteps, two noises, one prompt
+    assert readings.statistics["ratio/opposite@200"].tolist() == [0.0]
+    assert np.isfinite(readings.statistics["residual/quality@200"]).all()
+
+
+def test_without_contrasts_a_pass_ends_at_the_last_layer_read_and_norms_stay_the_same(denoiser: UNetDenoiser) -> None:
+    whole = measure(denoiser, PROBE, pictures(2), tokens=[1, 3])
+    layer = whole.layers[0]
+    finished = []
+    hook = denoiser.unet.conv_out.register_forward_hook(lambda *_: finished.append(1))
+    short = measure(denoiser, replace(PROBE, contrasts=()), pictures(2), tokens=[1, 3], layers=[layer])
+    hook.remove()
+    assert not finished and not short.statistics
+    assert np.array_equal(short.norms_BTNLK, whole.norms_BTNLK[:, :, :, :1])
+
+
+def test_token_roles_tell_words_from_padding(denoiser: UNetDenoiser) -> None:
+    tokens = denoiser.tokens("detailed photo")
+    assert [token.role for token in tokens] == ["start", "word", "word", "end"] + ["padding"] * 12
+    assert [token.text for token in tokens[1:3]] == ["detailed</w>", "photo</w>"]
+
+
+def test_a_prompt_longer_than_the_model_reads_is_refused(denoiser: UNetDenoiser) -> None:
+    with pytest.raises(CalibrationError, match="reads 16: shorten"):
+        denoiser.tokens("mars " * 20)
+
+
+def test_pictures_of_any_shape_are_cut_to_their_central_square() -> None:
+    wide = np.zeros((100, 300, 3), np.uint8)
+    wide[:, 100:200] = 255
+    assert square(wide, 64).shape == (64, 64, 3)
+    assert square(wide, 64).min() == 255
+
+
+def test_a_pipeline_of_another_class_is_refused() -> None:
+    with pytest.raises(CalibrationError, match="not str"):
+        UNetDenoiser("sdxl")
