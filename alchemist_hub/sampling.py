@@ -16,12 +16,16 @@ import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
 from PIL import Image
 from torch import Tensor
+from torch.nn import Module
 
 from alchemist_hub.errors import ModelError
 from alchemist_hub.models import local_folder
 
 # What fine-tuning changes, and what keeps state while it samples: never shared between the two sides of a pair.
 SEPARATE = ("unet", "transformer", "scheduler")
+
+# `.to(dtype)` would do, but warns about modules kept in float32 whether there are any or not.
+_CASTS = {torch.float32: Module.float, torch.bfloat16: Module.bfloat16, torch.float16: Module.half}
 
 OnStep = Callable[[int, Tensor], None]  # (step, estimate_BChw): step counts from 1 over all batches of the call
 
@@ -52,7 +56,11 @@ def load(
     except (OSError, ValueError) as error:
         raise ModelError(f"{source} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
     pipe.set_progress_bar_config(disable=True)
-    return pipe.to(device, dtype or (torch.float32 if device == "cpu" else torch.bfloat16))
+    cast = _CASTS[dtype or (torch.float32 if device == "cpu" else torch.bfloat16)]
+    for part in pipe.components.values():
+        if isinstance(part, Module):
+            cast(part)
+    return pipe.to(device)
 
 
 def load_pair(base: str | Path, tuned: str | Path, *, device: str = "cpu", dtype: torch.dtype | None = None) -> Pair:

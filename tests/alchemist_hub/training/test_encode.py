@@ -1,0 +1,106 @@
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+from tiny_data import tiny_image
+
+from alchemist_hub.errors import TrainingError
+from alchemist_hub.training import encode as encode_module
+from alchemist_hub.training.checkpoint import component_hashes
+from alchemist_hub.training.encode import Encodings, encode, to_pixels
+
+
+def rows_of(images: list[bytes], prompt: str = "a photo of mars") -> datasets.Dataset:
+    columns = {
+        "img_key": [str(index) for index in range(len(images))],
+        "prompt": [f"{prompt} {index}" for index in range(len(images))],
+        "image": [{"bytes": image, "path": None} for image in images],
+    }
+    return datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image())
+
+
+@pytest.fixture
+def rows() -> datasets.Dataset:
+    return rows_of([tiny_image(index) for index in range(6)])
+
+
+@pytest.fixture
+def encoded(v_pipeline: Path, rows: datasets.Dataset, tmp_path: Path):
+    def run(**settings) -> Encodings:
+        settings = {"rows": rows, "fingerprint": "f", "size": 64, "flip": True, "cache": tmp_path, **settings}
+        return encode(settings.pop("rows"), base=v_pipeline, hashes=component_hashes(v_pipeline), **settings)
+
+    return run
+
+
+def tensors(encodings: Encodings) -> list[torch.Tensor]:
+    return [encodings.mean_NVChw, encodings.std_NVChw, encodings.text_NLD, encodings.unconditional_LD]
+
+
+def test_latents_are_the_scaled_posterior_of_the_picture_and_its_mirror_image(encoded, rows, v_pipeline: Path):
+    encodings, pipe = encoded(), StableDiffusionPipeline.from_pretrained(v_pipeline)
+    pixels = to_pixels(rows[2]["image"], 64)
+    assert encodings.mean_NVChw.shape == (6, 2, 4, 8, 8)
+    for view, shown in enumerate((pixels, pixels.flip(-1))):
+        with torch.no_grad():
+            posterior = pipe.vae.encode(shown[None]).latent_dist
+        scale = pipe.vae.config.scaling_factor
+        assert torch.allclose(encodings.mean_NVChw[2, view], posterior.mean[0] * scale, atol=1e-5)
+        assert torch.allclose(encodings.std_NVChw[2, view], posterior.std[0] * scale, atol=1e-5)
+
+
+def test_without_flip_there_is_one_view(encoded):
+    assert encoded(flip=False).mean_NVChw.shape == (6, 1, 4, 8, 8)
+
+
+def test_texts_and_the_unconditional_are_what_the_pipeline_itself_would_encode(encoded, rows, v_pipeline: Path):
+    encodings = encoded()
+    pipe = StableDiffusionPipeline.from_pretrained(v_pipeline)
+    with torch.no_grad():
+        text, unconditional = pipe.encode_prompt(rows[3]["prompt"], "cpu", 1, True)
+    assert torch.allclose(encodings.text_NLD[3], text[0], atol=1e-5)
+    assert torch.allclose(encodings.unconditional_LD, unconditional[0], atol=1e-5)
+
+
+def test_a_second_call_loads_no_model_and_gives_the_same(encoded, monkeypatch: pytest.MonkeyPatch):
+    first = encoded()
+    monkeypatch.setattr(encode_module, "_encoders", lambda *_: pytest.fail("the cache was not used"))
+    assert all(torch.equal(one, other) for one, other in zip(tensors(first), tensors(encoded()), strict=True))
+
+
+def test_what_is_missing_is_made_again_alike(encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(encode_module, "PART", 2)
+    first = encoded()
+    parts = sorted(tmp_path.glob("latents-*/*.safetensors"))
+    assert len(parts) == 3
+    kept = parts[0].stat().st_mtime_ns
+    parts[1].unlink()
+    again = encoded()
+    assert parts[0].stat().st_mtime_ns == kept
+    assert all(torch.equal(one, other) for one, other in zip(tensors(first), tensors(again), strict=True))
+
+
+def test_other_data_or_settings_never_meet_in_the_cache(encoded, tmp_path: Path):
+    encoded()
+    encoded(fingerprint="g", rows=rows_of([tiny_image(9)]))
+    encoded(flip=False)
+    assert len(list(tmp_path.glob("latents-*"))) == 3
+    assert len(list(tmp_path.glob("text-*"))) == 2
+    assert encoded().mean_NVChw.shape[0] == 6
+
+
+def test_a_picture_that_cannot_be_decoded_is_one_line(encoded):
+    with pytest.raises(TrainingError, match="a picture in rows 0 to 1 cannot be decoded"):
+        encoded(rows=rows_of([tiny_image(0), tiny_image(1)[:400]]))
+
+
+def test_pictures_are_cut_to_the_middle_and_scaled_to_minus_one_and_one():
+    wide = Image.new("RGB", (200, 100), (255, 0, 0))
+    wide.paste((0, 0, 255), (50, 0, 150, 100))
+    pixels = to_pixels(wide, 32)
+    assert pixels.shape == (3, 32, 32)
+    assert pixels[:, 16, 16].tolist() == [-1.0, -1.0, 1.0]
+    assert pixels[2].mean() > 0.95

@@ -1,0 +1,227 @@
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_data import tiny_dataset
+
+from alchemist_hub.errors import ModelError, TrainingError
+from alchemist_hub.sampling import generate, load_pair
+from alchemist_hub.training import encode as encode_module
+from alchemist_hub.training.loop import learning_rate, train, update_average
+from alchemist_hub.training.recipes import TrainingRecipe, miniature
+
+WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
+ROOT = Path(__file__).parents[3]
+
+
+def recipe(**settings) -> TrainingRecipe:
+    defaults = {"steps": 4, "learning_rate": 1e-3, "batch_size": 4, "ema": 0.9, "checkpoint_every": 2, "flip": True}
+    return TrainingRecipe(**{**defaults, **settings})
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_dataset(tmp_path_factory.mktemp("data") / "set")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def losses(out: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+@pytest.mark.parametrize("kind", ["v_pipeline", "epsilon_pipeline"])
+def test_the_loss_falls_on_eight_pictures(kind: str, data: Path, tmp_path: Path, request: pytest.FixtureRequest):
+    base = request.getfixturevalue(kind)
+    settings = recipe(
+        steps=100, batch_size=8, learning_rate=5e-3, caption_dropout=0.0, flip=False, checkpoint_every=1000
+    )
+    train(settings, base=base, data=data, out=tmp_path, progress=False)
+    curve = losses(tmp_path)
+    assert len(curve) == 100
+    assert mean(curve[-20:]) < 0.85 * mean(curve[:20])
+
+
+def test_the_result_is_a_pipeline_that_shares_all_but_its_denoiser_with_the_base(
+    v_pipeline: Path, data: Path, cache: Path, tmp_path: Path
+):
+    result = train(recipe(), base=v_pipeline, data=data, out=tmp_path, cache=cache, progress=False)
+    pair = load_pair(v_pipeline, result)
+    assert set(pair.shared) == {"vae", "text_encoder", "tokenizer"}
+    before, after = load_file(v_pipeline / WEIGHTS), load_file(result / WEIGHTS)
+    assert all(weight.isfinite().all() and weight.dtype == before[name].dtype for name, weight in after.items())
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    assert generate(pair.tuned, ["a photo of mars"], [0], steps=2, guidance=2.0)[0].size == (64, 64)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl", "pipeline", "run.json"]
+
+
+def test_the_record_says_where_the_checkpoint_came_from_and_no_path(
+    v_pipeline: Path, data: Path, cache, tmp_path: Path
+):
+    settings = recipe()
+    result = train(settings, base=v_pipeline, data=data, out=tmp_path, cache=cache, progress=False)
+    text = (result / "training.json").read_text()
+    record = json.loads(text)
+    assert TrainingRecipe.from_dict(record["recipe"]) == settings
+    assert record["base"]["name"] == v_pipeline.name
+    assert record["data"]["samples"] == 8
+    assert record["final_loss"] == losses(tmp_path)[-1]
+    assert str(tmp_path) not in text
+    assert str(v_pipeline) not in text
+
+
+def test_a_finished_run_is_not_repeated(v_pipeline: Path, data: Path, cache: Path, tmp_path: Path):
+    arguments = {"base": v_pipeline, "data": data, "out": tmp_path, "cache": cache, "progress": False}
+    result = train(recipe(), **arguments)
+    written = (result / WEIGHTS).stat().st_mtime_ns
+    assert train(recipe(), **arguments) == result
+    assert (result / WEIGHTS).stat().st_mtime_ns == written
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from alchemist_hub.training.loop import train
+from alchemist_hub.training.recipes import TrainingRecipe
+import json
+base, data, out, cache, recipe = sys.argv[1:]
+train(TrainingRecipe.from_dict(json.loads(recipe)), base=base, data=data, out=out, cache=Path(cache), progress=False)
+"""
+
+
+def kill_after(lines: int, arguments: list[str], log: Path) -> int:
+    """Run KILLED and send SIGKILL when its log has that many lines; return its exit status."""
+    child = subprocess.Popen([sys.executable, "-c", KILLED, *arguments], cwd=ROOT, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while child.poll() is None and time.monotonic() < deadline:
+        if log.exists() and log.read_bytes().count(b"\n") >= lines:
+            os.kill(child.pid, signal.SIGKILL)
+            break
+        time.sleep(0.002)
+    child.communicate(timeout=30)
+    return child.returncode
+
+
+def test_resume_after_kill_ends_in_the_same_weights_and_the_same_log(
+    v_pipeline: Path, data: Path, cache: Path, tmp_path: Path
+):
+    settings = recipe(steps=40, checkpoint_every=3, warmup=5, timesteps="logit_normal", attention="plain")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    arguments = {"base": v_pipeline, "data": data, "cache": cache, "progress": False}
+    train(settings, out=whole, **arguments)
+
+    lines = random.randrange(4, 30)
+    texts = [str(v_pipeline), str(data), str(cut), str(cache), json.dumps(settings.to_dict())]
+    assert kill_after(lines, texts, cut / "log.jsonl") == -signal.SIGKILL
+    assert (cut / "snapshots").is_dir()
+    assert not (cut / "pipeline").exists()
+
+    train(settings, out=cut, **arguments)
+    assert (cut / "log.jsonl").read_bytes() == (whole / "log.jsonl").read_bytes(), f"killed after {lines} steps"
+    assert (cut / "pipeline" / WEIGHTS).read_bytes() == (whole / "pipeline" / WEIGHTS).read_bytes()
+
+
+def test_smaller_forward_passes_give_the_same_training(v_pipeline: Path, data: Path, cache: Path, tmp_path: Path):
+    arguments = {"base": v_pipeline, "data": data, "cache": cache, "progress": False}
+    train(recipe(), out=tmp_path / "whole", **arguments)
+    train(recipe(micro_batch_size=3), out=tmp_path / "parts", **arguments)
+    assert losses(tmp_path / "parts") == pytest.approx(losses(tmp_path / "whole"), rel=1e-4)
+
+
+def test_min_snr_and_half_precision_train(v_pipeline: Path, data: Path, cache: Path, tmp_path: Path):
+    arguments = {"base": v_pipeline, "data": data, "cache": cache, "progress": False}
+    train(recipe(), out=tmp_path / "plain", **arguments)
+    train(recipe(min_snr_gamma=5.0), out=tmp_path / "weighted", **arguments)
+    train(recipe(mixed_precision="bf16"), out=tmp_path / "half", **arguments)
+    plain = losses(tmp_path / "plain")
+    assert all(weighted < full for weighted, full in zip(losses(tmp_path / "weighted"), plain, strict=True))
+    assert losses(tmp_path / "half") == pytest.approx(plain, rel=0.05)
+    assert losses(tmp_path / "half") != plain
+
+
+def test_runs_share_a_cache(v_pipeline: Path, data: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    arguments = {"base": v_pipeline, "data": data, "cache": cache, "progress": False}
+    train(recipe(), out=tmp_path / "one", **arguments)
+    monkeypatch.setattr(encode_module, "_encoders", lambda *_: pytest.fail("encoded twice"))
+    train(recipe(seed=1), out=tmp_path / "two", **arguments)
+    assert losses(tmp_path / "one") != losses(tmp_path / "two")
+
+
+def test_another_recipe_is_refused_in_the_same_folder(v_pipeline: Path, data: Path, cache: Path, tmp_path: Path):
+    arguments = {"base": v_pipeline, "data": data, "cache": cache, "out": tmp_path, "progress": False}
+    train(recipe(), **arguments)
+    with pytest.raises(TrainingError, match="another recipe; choose another folder"):
+        train(recipe(seed=1), **arguments)
+
+
+def test_a_diverging_run_stops_with_advice(v_pipeline: Path, data: Path, cache: Path, tmp_path: Path):
+    with pytest.raises(TrainingError, match="lower the learning rate"):
+        train(
+            recipe(steps=30, learning_rate=1e30, max_grad_norm=1e30),
+            base=v_pipeline,
+            data=data,
+            out=tmp_path,
+            cache=cache,
+            progress=False,
+        )
+    assert not (tmp_path / "pipeline").exists()
+
+
+def test_wrong_input_is_one_line(v_pipeline: Path, data: Path, tmp_path: Path):
+    (blocked := tmp_path / "file").write_text("not a folder")
+    cases = [
+        ({"base": v_pipeline, "data": tmp_path / "missing", "out": tmp_path / "a"}, TrainingError),
+        ({"base": v_pipeline, "data": tiny_dataset(tmp_path / "empty", rows=0), "out": tmp_path / "b"}, TrainingError),
+        ({"base": v_pipeline, "data": data, "out": blocked}, TrainingError),
+        ({"base": tmp_path / "missing", "data": data, "out": tmp_path / "c"}, ModelError),
+    ]
+    for arguments, error in cases:
+        with pytest.raises(error) as caught:
+            train(recipe(), progress=False, **arguments)
+        assert "\n" not in str(caught.value)
+
+
+def test_other_pipeline_classes_are_refused_by_name(v_pipeline: Path, data: Path, tmp_path: Path):
+    shutil.copytree(v_pipeline, tmp_path / "base")
+    index = tmp_path / "base" / "model_index.json"
+    index.write_text(index.read_text().replace('"StableDiffusionPipeline"', '"StableDiffusionXLPipeline"'))
+    with pytest.raises(TrainingError, match="StableDiffusionXLPipeline"):
+        train(recipe(), base=tmp_path / "base", data=data, out=tmp_path / "out", progress=False)
+
+
+def test_progress_is_written_line_by_line_where_there_is_no_terminal(v_pipeline, data, cache, tmp_path, capsys):
+    train(recipe(steps=4), base=v_pipeline, data=data, out=tmp_path, cache=cache, progress=True)
+    assert "step 4 of 4, loss" in capsys.readouterr().err
+
+
+def test_the_learning_rate_rises_then_follows_its_schedule():
+    cosine = miniature(steps=100, warmup=9, learning_rate=1.0, schedule="cosine")
+    rates = [learning_rate(cosine, step) for step in range(100)]
+    assert rates[:9] == pytest.approx([0.1 * step for step in range(1, 10)])
+    assert rates[9] == 1.0
+    assert rates[9:] == sorted(rates[9:], reverse=True)
+    assert 0 < rates[-1] < 0.01
+    assert {learning_rate(miniature(warmup=0, schedule="constant"), step) for step in (0, 399)} == {2e-4}
+
+
+def test_the_average_moves_towards_the_weights():
+    average = {"w": torch.zeros(2)}
+    update_average(average, {"w": torch.ones(2)}, decay=0.9)
+    update_average(average, {"w": torch.ones(2)}, decay=0.9)
+    assert average["w"].tolist() == pytest.approx([0.19, 0.19])
