@@ -4,6 +4,7 @@ A report folder holds report.json (everything below), scores.parquet (one row a 
 pages report.md and report.html. Shape legend: P prompts, S seeds.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import chain
@@ -22,6 +23,7 @@ from alchemist_hub.evaluation.aspects import SHOWN, Asked, aspect_scores, shown_
 from alchemist_hub.evaluation.generate import Settings
 from alchemist_hub.evaluation.judges import Judge
 from alchemist_hub.evaluation.results import BASE, REPORT, Report, compare, write_json
+from alchemist_hub.models import local_folder
 
 SCORES, PICTURES = "scores.parquet", "pictures"
 GRID_PROMPTS = 12
@@ -61,6 +63,7 @@ def evaluate(
         seeds=settings.seeds,
         steps=steps,
         guidance=guidance,
+        training=_training(checkpoints),
         comparisons=compare(scores, pairs),
         shown={
             arm: {part: votes.bootstrap_mean(values[f"shown_{part}"]) for part in SHOWN}
@@ -78,6 +81,11 @@ def _check(arms: Mapping[str, Any], pairs: list[tuple[str, str]], checkpoints: M
         raise EvaluationError("nothing to compare: name at least one arm")
     if unknown := sorted(set(chain.from_iterable(pairs)) - set(checkpoints)):
         raise EvaluationError(f"unknown arm {', '.join(unknown)}; there are {', '.join(checkpoints)}")
+
+
+def _training(checkpoints: Mapping[str, str | Path]) -> dict[str, dict[str, Any]]:
+    records = {arm: local_folder(folder) / "training.json" for arm, folder in checkpoints.items()}
+    return {arm: json.loads(path.read_text()) for arm, path in records.items() if path.is_file()}
 
 
 def _score(

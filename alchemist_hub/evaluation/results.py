@@ -71,6 +71,7 @@ class Report:
     seeds: tuple[int, ...]
     steps: int
     guidance: float
+    training: dict[str, dict[str, Any]]  # arm -> its training.json, where it has one
     comparisons: tuple[Comparison, ...]
     shown: dict[
         str, dict[str, Interval]

@@ -100,27 +100,38 @@ def render(
     return ModelCard(text)
 
 
-def write_card(checkpoint: str | Path, *, evaluation: str | Path | None = None, facts: Facts | None = None) -> Path:
-    """Write README.md and its assets/ into a checkpoint folder, from what was measured; return the README's path.
+def write_card(
+    evaluation: str | Path | None, out: str | Path, *, checkpoint: str | Path | None = None, facts: Facts | None = None
+) -> Path:
+    """Write the card `out` (a README.md) and, in assets/ beside it, the figures it shows; return its path.
 
-    `evaluation` is a report folder; without one, or where it holds only the funnel, the card says that nothing is
-    claimed. Raises EvaluationError if the report holds no arm called "tuned".
+    `evaluation` is a report folder; with None, or where it holds the funnel only, the card says that nothing is
+    claimed. The training facts are those of the report's tuned arm, or of `checkpoint` if given. Raises
+    EvaluationError if the folder holds no report, or none about an arm called "tuned".
     """
-    checkpoint, evaluation = Path(checkpoint), evaluation and Path(evaluation)
-    report = read_report(evaluation) if evaluation and (evaluation / REPORT).is_file() else None
-    if report is not None and not any(_is_main(comparison) for comparison in report.comparisons):
-        arms = ", ".join(report.checkpoints)
-        raise EvaluationError(f'{evaluation} does not compare "{TUNED}" with "{BASE}"; it holds {arms}')
+    out = Path(out)
+    report, funnel = (None, None) if evaluation is None else _measured(Path(evaluation))
+    training = report.training.get(TUNED) if report else None
+    out.parent.mkdir(parents=True, exist_ok=True)
     card = render(
         facts or read_facts(),
         report=report,
-        training=_json(checkpoint / "training.json"),
-        funnel=_json(evaluation / FUNNEL) if evaluation else None,
-        figures=_copy_figures(evaluation, checkpoint / "assets") if report else (),
+        training=training if checkpoint is None else _json(Path(checkpoint) / "training.json"),
+        funnel=funnel,
+        figures=_copy_figures(Path(evaluation), out.parent / "assets") if report else (),
     )
-    path = checkpoint / "README.md"
-    path.write_text(str(card), encoding="utf-8")
-    return path
+    out.write_text(str(card), encoding="utf-8")
+    return out
+
+
+def _measured(folder: Path) -> tuple[Report | None, dict[str, Any] | None]:
+    """Return what report.json and funnel.json of a report folder say; either may be missing, not both."""
+    funnel = _json(folder / FUNNEL)
+    report = None if funnel is not None and not (folder / REPORT).is_file() else read_report(folder)
+    if report is not None and not any(_is_main(comparison) for comparison in report.comparisons):
+        arms = ", ".join(report.checkpoints)
+        raise EvaluationError(f'{folder} does not compare "{TUNED}" with "{BASE}"; it holds {arms}')
+    return report, funnel
 
 
 def _result(facts: Facts, report: Report, aspect: AspectResult) -> EvalResult:
