@@ -105,21 +105,22 @@ def _score(
                 out / PICTURES,
                 on_done=lambda count, task=task: bar.advance(task, count),
             )
-            columns = _judge(judge, out / PICTURES, index["file"].to_pylist(), asked)
+            columns = judge_pictures(judge, [out / PICTURES / file for file in index["file"].to_pylist()], asked)
             scores[arm] = {name: values.reshape(shape) for name, values in columns.items()}
             tables.append(_with_columns(index, {"arm": [arm] * len(asked), **columns}))
     generate.write_parquet(pa.concat_tables(tables), out / SCORES)
     return scores
 
 
-def _judge(judge: Judge, folder: Path, files: list[str], asked: Sequence[Asked]) -> dict[str, np.ndarray]:
-    judged = _judge_files(judge, [folder / file for file in files])
+def judge_pictures(judge: Judge, paths: Sequence[Path], asked: Sequence[Asked]) -> dict[str, np.ndarray]:
+    """Judge picture files, one prompt each; return (B,) columns: the aspects, shown_PART, judge_LABEL as it came."""
+    judged = _judge_files(judge, paths)
     shown = {f"shown_{part}": values for part, values in shown_correctly(judged, asked).items()}
     raw = {f"judge_{label}": values for label, values in judged.items()}
     return aspect_scores(judged, asked) | shown | raw
 
 
-def _judge_files(judge: Judge, paths: list[Path]) -> dict[str, np.ndarray]:
+def _judge_files(judge: Judge, paths: Sequence[Path]) -> dict[str, np.ndarray]:
     """Judge a few at a time, so that memory does not grow with the number of pictures."""
     parts = [
         judge.score_images([_open(path) for path in paths[start : start + JUDGED_AT_ONCE]])
