@@ -23,10 +23,14 @@ from alchemist_hub.evaluation.votes import Interval, interval
 from curation import dataset
 
 FUNNEL = "funnel.json"
-KEEP = "keep"
+COPIES = "exact copies"
+DECODE = "decode"  # where the report counts files that no step could read
 RESAMPLES = 2000
 SHEET = 48  # pictures on a contact sheet
 TRUTH_COLUMNS = ("img_key", "file", "broken", "small", "tier", "defects", "unsafe", "group")
+
+TOP = "top"
+DUPLICATES = "duplicates"
 
 Wanted = Callable[[pd.DataFrame], pd.Series]
 
@@ -37,9 +41,8 @@ WANTED: dict[str, tuple[str, Wanted]] = {
     "resolution": ("pictures below half the pool's size", lambda rows: rows["small"]),
     "defects": ("pictures with a defect", lambda rows: rows["defects"].map(len) > 0),
     "iqa": ("neither excellent nor good", lambda rows: ~rows["tier"].isin(["excellent", "good"])),
-    "top": ("not excellent", lambda rows: rows["tier"] != "excellent"),
+    TOP: ("not excellent", lambda rows: rows["tier"] != "excellent"),
 }
-DUPLICATES = "duplicates"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +95,9 @@ def funnel_report(run: str | Path, truth: str | Path, out: str | Path, *, pool: 
     does not describe the run's pool.
     """
     out = Path(out)
-    rows = joined(dataset.scores(Path(run)).to_pandas(), read_truth(Path(truth)))
-    report = against_truth(rows, dataset.stages(Path(run)))
+    known = read_truth(Path(truth))
+    rows = joined(dataset.scores(Path(run)).to_pandas(), known)
+    report = against_truth(rows, known, dataset.steps(Path(run)))
     figures = out / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     plots.funnel(report.steps, figures / "funnel.png")
@@ -122,26 +126,29 @@ def joined(samples: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def against_truth(rows: pd.DataFrame, stages: Sequence[str]) -> FunnelReport:
-    """Judge the verdicts in `rows` (one row a sample: verdict, stage, reason and truth), stages in funnel order."""
-    left, results, steps = rows, [], [("pool", _tiers(rows))]
+def against_truth(rows: pd.DataFrame, truth: pd.DataFrame, stages: Sequence[str]) -> FunnelReport:
+    """Judge the verdicts in `rows` (one row a sample: status, kept, step, reason and truth), stages in funnel order.
+
+    `truth` has a row for each file, so that exact copies, which share a sample, are counted. Files that could not be
+    read count as dropped before the first stage, wherever that was noticed.
+    """
+    rows = rows.assign(step=rows["step"].where(rows["status"] == "ok", DECODE))
+    left, results, steps = rows, [_exact_copies(rows, truth)], [("files", _tiers(truth)), (COPIES, _tiers(rows))]
     candidates = rows
-    for stage in stages:
-        candidates = left if stage == "top" else candidates
+    for stage in (DECODE, *stages):
+        candidates = left if stage == TOP else candidates
         results.append(stage_result(stage, left))
         left = left[~_dropped_at(left, stage)]
         steps.append((stage, _tiers(left)))
-    kept = rows[rows["verdict"] == KEEP]
+    kept = rows[rows["kept"]]
     return FunnelReport(
-        pool=len(rows),
+        pool=len(truth),
         stages=tuple(results),
         steps=tuple(steps),
-        reasons={
-            str(reason): int(n) for reason, n in rows.loc[rows["verdict"] != KEEP, "reason"].value_counts().items()
-        },
+        reasons={str(reason): int(n) for reason, n in rows.loc[~rows["kept"], "reason"].value_counts().items()},
         kept=purity(kept),
         candidates=purity(candidates),
-        enrichment=enrichment(kept["tier"] == "excellent", candidates["tier"] == "excellent"),
+        enrichment=enrichment(candidates["tier"] == "excellent", candidates["kept"]),
     )
 
 
@@ -163,6 +170,21 @@ def stage_result(stage: str, reached: pd.DataFrame) -> StageResult:
         wanted_count=found and found.wanted,
         precision=found and found.precision,
         recall=found and found.recall,
+    )
+
+
+def _exact_copies(rows: pd.DataFrame, truth: pd.DataFrame) -> StageResult:
+    """Files with the same bytes are one sample: right by definition."""
+    copies = len(truth) - len(rows)
+    return StageResult(
+        stage=COPIES,
+        wanted="all but one of each set of identical files",
+        reached=len(truth),
+        dropped=copies,
+        hits=copies,
+        wanted_count=copies,
+        precision=1.0 if copies else None,
+        recall=1.0 if copies else None,
     )
 
 
@@ -188,19 +210,30 @@ def purity(rows: pd.DataFrame) -> Purity:
     )
 
 
-def enrichment(kept: pd.Series, candidates: pd.Series, *, seed: int = 0) -> Interval:
-    """Return the ratio of two shares with a bootstrap interval; NaN where the candidates hold none."""
-    if not len(kept) or not candidates.any():
+def enrichment(excellent: pd.Series, kept: pd.Series, *, seed: int = 0) -> Interval:
+    """Return the share of excellent among the kept candidates over their share among all, resampling candidates.
+
+    NaN where nothing was kept or nothing is excellent.
+    """
+    cells = np.array(
+        [(kept & excellent).sum(), (kept & ~excellent).sum(), (~kept & excellent).sum(), (~kept & ~excellent).sum()]
+    )
+    if not kept.any() or not excellent.any():
         return Interval(value=np.nan, low=np.nan, high=np.nan)
-    rng = np.random.default_rng(seed)
-    drawn_kept = rng.binomial(len(kept), kept.mean(), RESAMPLES) / len(kept)
-    drawn_candidates = rng.binomial(len(candidates), candidates.mean(), RESAMPLES) / len(candidates)
-    ratios = drawn_kept / np.maximum(drawn_candidates, 1 / len(candidates))
-    return interval(kept.mean() / candidates.mean(), ratios)
+    drawn_R4 = np.random.default_rng(seed).multinomial(cells.sum(), cells / cells.sum(), size=RESAMPLES)
+    return interval(_ratio(cells[None])[0], _ratio(drawn_R4))
+
+
+def _ratio(cells_R4: np.ndarray) -> np.ndarray:
+    """Return (R,) enrichments of counts (kept excellent, kept other, dropped excellent, dropped other)."""
+    kept_excellent, kept_other, dropped_excellent, _ = cells_R4.T
+    share_kept = kept_excellent / np.maximum(kept_excellent + kept_other, 1)
+    share_all = np.maximum(kept_excellent + dropped_excellent, 1) / cells_R4.sum(axis=1)
+    return share_kept / share_all
 
 
 def _dropped_at(rows: pd.DataFrame, stage: str) -> pd.Series:
-    return (rows["verdict"] != KEEP) & (rows["stage"] == stage)
+    return ~rows["kept"] & (rows["step"] == stage)
 
 
 def _tiers(rows: pd.DataFrame) -> dict[str, int]:
@@ -210,8 +243,8 @@ def _tiers(rows: pd.DataFrame) -> dict[str, int]:
 
 def contact_sheets(rows: pd.DataFrame, pool: Path, figures: Path) -> None:
     """Draw kept.png, and dropped_REASON.png for each reason; the same few pictures every time."""
-    _sheet(rows[rows["verdict"] == KEEP], pool, figures / "kept.png")
-    for reason, dropped in rows[rows["verdict"] != KEEP].groupby("reason"):
+    _sheet(rows[rows["kept"]], pool, figures / "kept.png")
+    for reason, dropped in rows[~rows["kept"]].groupby("reason"):
         _sheet(dropped, pool, figures / f"dropped_{_file_word(str(reason))}.png")
 
 
