@@ -41,9 +41,7 @@ class Recorder:
         return norms_BNLK
 
 
-def token_norms(
-    probability_BHQS: torch.Tensor, value_BHSD: torch.Tensor, tokens_K: torch.Tensor
-) -> torch.Tensor:
+def token_norms(probability_BHQS: torch.Tensor, value_BHSD: torch.Tensor, tokens_K: torch.Tensor) -> torch.Tensor:
     """Return norms_BNK: each token's L2 norm over heads and spatial positions, plain and weighted by its value."""
     energy_BHK = probability_BHQS.float().square().sum(dim=2)[..., tokens_K]
     weight_BHK = value_BHSD.float().square().sum(dim=3)[..., tokens_K]

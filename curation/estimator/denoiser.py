@@ -52,11 +52,14 @@ class UNetDenoiser:
         return int(self.unet.config.sample_size) * self.pipe.vae_scale_factor
 
     def fingerprint(self) -> str:
-        """Return the hex SHA-256 of everything the scores depend on: weights, vocabulary and noise schedule."""
+        """Return the hex SHA-256 of everything the scores depend on: weights, vocabulary and noise schedule.
+
+        Values only: versions of transformers name the same text weights differently. Weights count as float32, so a
+        model has to be read back from its files before it is calibrated, if they are stored in less.
+        """
         digest = hashlib.sha256()
         for part in (self.unet, self.vae, self.pipe.text_encoder):
-            for name, tensor in sorted(part.state_dict().items()):
-                digest.update(name.encode())
+            for _, tensor in sorted(part.named_parameters(), key=lambda item: item[0]):
                 digest.update(tensor.detach().float().cpu().contiguous().numpy().data)
         vocabulary = sorted(self.pipe.tokenizer.get_vocab().items(), key=lambda item: item[1])
         digest.update(repr(vocabulary).encode())
@@ -83,7 +86,8 @@ class UNetDenoiser:
 
     @torch.inference_mode()
     def encode(self, prompt: str) -> torch.Tensor:
-        """Return text_1SE, encoded as the pipeline itself does."""
+        """Return text_1SE, encoded as the pipeline itself does. Raises CalibrationError if it would be cut."""
+        self.tokens(prompt)
         return self.pipe.encode_prompt(prompt, self.unet.device, 1, False)[0]
 
     @torch.inference_mode()

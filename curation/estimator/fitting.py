@@ -1,23 +1,23 @@
 """Finding a calibration: which activations, statistics and timesteps tell good pictures from plain ones.
 
 Every choice is made by cross-validation inside the calibration labels. Labels that are reported are never seen here:
-they come in at `held_out_figures`, after everything is fixed, and the controls went through the identical procedure.
+they come in at `controls.py`, after everything is fixed.
 
 Shapes: B pictures, F features.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import combinations
 
 import numpy as np
 from diffusers import StableDiffusionPipeline
 
 from curation.errors import CalibrationError
 from curation.estimator import score
-from curation.estimator.calibration import ATTENTION, IMPACT, LIKELIHOOD, Calibration, Estimator, Head, Term
+from curation.estimator.calibration import ATTENTION, IMPACT, LIKELIHOOD, Calibration, Head, Term
 from curation.estimator.denoiser import Token, UNetDenoiser
-from curation.estimator.keywords import EMPTY, OPPOSITE, Family, Keywords
+from curation.estimator.keywords import Keywords
 from curation.estimator.likelihood import Probe, Readings, measure
 from curation.estimator.positions import choose_attention, kept_positions
 
@@ -30,7 +30,7 @@ class Search:
     """What a calibration may choose from, and what it may spend."""
 
     timesteps: tuple[int, ...] = (100, 200, 300, 400, 500, 600, 700, 800)
-    contrasts: tuple[tuple[str, ...], ...] = ((OPPOSITE,), (EMPTY,), (OPPOSITE, EMPTY))
+    contrasts: tuple[tuple[str, ...], ...] = ()  # sets of alternatives to try; (): each, each two, all
     roles: tuple[str, ...] = READ_TOKENS
     kept: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)  # positions a timestep
     ridges: tuple[float, ...] = (1.0, 3.0, 10.0, 30.0, 100.0)
@@ -42,6 +42,15 @@ class Search:
     seed: int = 0
     batch: int = 32
 
+    def menus(self, keywords: Keywords) -> tuple[tuple[str, ...], ...]:
+        """Return the sets of alternatives to try."""
+        roles = tuple(keywords.against)
+        sizes = sorted({1, min(2, len(roles)), len(roles)})
+        return self.contrasts or tuple(menu for size in sizes for menu in combinations(roles, size))
+
+
+DEFAULT_SEARCH = Search()
+
 
 def calibrate(
     pipe: StableDiffusionPipeline,
@@ -49,7 +58,7 @@ def calibrate(
     labels_B: np.ndarray,
     *,
     keywords: Keywords,
-    search: Search = Search(),
+    search: Search = DEFAULT_SEARCH,
     progress: Progress = lambda done, total: None,
 ) -> Calibration:
     """Calibrate `pipe` on uint8 pictures (H, W, 3) with labels (True: good), hundreds of each.
@@ -58,7 +67,7 @@ def calibrate(
     """
     labels_B = _checked(images, labels_B, search.folds)
     denoiser = UNetDenoiser(pipe)
-    contrasts = tuple(dict.fromkeys(role for menu in search.contrasts for role in menu))
+    contrasts = tuple(dict.fromkeys(role for menu in search.menus(keywords) for role in menu))
     probe = Probe(
         keywords=keywords,
         timesteps=search.timesteps,
@@ -71,23 +80,6 @@ def calibrate(
     tokens = [token for token in denoiser.tokens(keywords.quality) if token.role in search.roles]
     readings = measure(denoiser, probe, images, tokens=[token.index for token in tokens], progress=progress)
     return fit(readings, probe, labels_B, tokens=tokens, model=denoiser.fingerprint(), search=search)
-
-
-def calibrate_with_controls(
-    pipe: StableDiffusionPipeline,
-    images: Sequence[np.ndarray],
-    labels_B: np.ndarray,
-    *,
-    family: Family,
-    search: Search = Search(),
-    progress: Progress = lambda done, total: None,
-) -> dict[str, Calibration]:
-    """Return the calibration of "keywords" and, by the identical procedure, of each control of the family."""
-    questions = {"keywords": family.keywords} | family.controls()
-    return {
-        name: calibrate(pipe, images, labels_B, keywords=keywords, search=search, progress=progress)
-        for name, keywords in questions.items()
-    }
 
 
 def fit(
@@ -116,9 +108,7 @@ def fit(
                 readings, labels_B, tokens, timesteps=probe.timesteps, timestep=timestep, norm=norm, kept=kept
             )
         ),
-        heads={
-            column: fit_head(statistics, used, labels_B, fold_B, search) for column, used in names.items() if used
-        },
+        heads={column: fit_head(statistics, used, labels_B, fold_B, search) for column, used in names.items() if used},
         pictures={"high": int(labels_B.sum()), "low": int((~labels_B).sum())},
     )
 
@@ -128,7 +118,7 @@ def choose_probe(
 ) -> Probe:
     """Return the cheapest probe whose cross-validated AUC is within `slack` of the best that fits `max_passes`."""
     tried: list[tuple[float, Probe]] = []
-    for contrasts in search.contrasts:
+    for contrasts in search.menus(probe.keywords):
         smaller = replace(probe, contrasts=contrasts, timesteps=())
         while len(smaller.timesteps) < len(probe.timesteps):
             unused = [timestep for timestep in probe.timesteps if timestep not in smaller.timesteps]
@@ -182,34 +172,6 @@ def fit_head(
     )
 
 
-def held_out_figures(
-    pipe: StableDiffusionPipeline,
-    calibrations: dict[str, Calibration],
-    images: Sequence[np.ndarray],
-    labels_B: np.ndarray,
-    *,
-    resamples: int = 2000,
-) -> dict[str, Any]:
-    """Return AUCs on labels that took no part, by prompt and column, and how far "keywords" is above each control.
-
-    `calibrations` holds "keywords" and its controls. Intervals are 95% bootstrap over pictures, paired.
-    """
-    labels_B = np.asarray(labels_B, dtype=bool)
-    scores = {
-        f"{prompt}/{column}": values
-        for prompt, calibration in calibrations.items()
-        for column, values in Estimator(pipe, calibration).score(images).items()
-    }
-    pairs = [
-        (f"keywords/{column}", f"{control}/{column}")
-        for column in calibrations["keywords"].heads
-        for control in calibrations
-        if control != "keywords"
-    ]
-    pictures = {"high": int(labels_B.sum()), "low": int((~labels_B).sum())}
-    return {"pictures": pictures} | score.compare_aucs(scores, labels_B, pairs, resamples=resamples)
-
-
 def _checked(images: Sequence[np.ndarray], labels_B: np.ndarray, fold_count: int) -> np.ndarray:
     labels_B = np.asarray(labels_B, dtype=bool)
     if len(images) != len(labels_B):
@@ -228,5 +190,3 @@ def _probe_auc(
     names = statistic_names(statistics, probe.contrasts, probe.timesteps)
     x_BF = np.column_stack([statistics[name] for name in names])
     return score.cross_validated_auc(x_BF, labels_B, fold_B, ridge=ridge)
-
-

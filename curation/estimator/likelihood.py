@@ -15,22 +15,22 @@ import torch
 
 from curation.estimator.attention import cross_attention, recording
 from curation.estimator.denoiser import UNetDenoiser, fixed_noise, square
-from curation.estimator.keywords import EMPTY, OPPOSITE, QUALITY, Keywords
+from curation.estimator.keywords import QUALITY, Keywords
 
-CONTRASTS = (OPPOSITE, EMPTY)
 KINDS = ("ratio", "relative", "projection", "strength")  # one statistic each for every contrast and timestep
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """The questions: which prompts, at which noise, drawn how. `contrasts` are what the quality prompt is set against.
+    """The questions: which prompts, at which noise, drawn how.
 
-    Without contrasts only attention is read, and each pass stops at the deepest layer that is needed.
+    `contrasts` are the roles that the quality prompt is set against. Without any only attention is read, and each
+    pass stops at the deepest layer that is needed.
     """
 
     keywords: Keywords
     timesteps: tuple[int, ...]
-    contrasts: tuple[str, ...] = CONTRASTS
+    contrasts: tuple[str, ...]
     draws: int = 2  # noises per timestep, in pairs of opposite sign
     noise_seed: int = 0
     image_size: int = 512  # pixels a side

@@ -28,9 +28,7 @@ def choose_attention(
         norms_TBF = [_flat(readings, t, index) for t in range(readings.norms_BTNLK.shape[1])]
         ranked = [_rank_without_each_fold(x_BF, labels_B, fold_B) for x_BF in norms_TBF]
         for kept in sorted({min(count, norms_TBF[0].shape[1]) for count in counts}):
-            columns = [
-                _out_of_fold(x_BF, fold_B, orders, kept) for x_BF, orders in zip(norms_TBF, ranked, strict=True)
-            ]
+            columns = [_out_of_fold(x_BF, fold_B, orders, kept) for x_BF, orders in zip(norms_TBF, ranked, strict=True)]
             quality = float(np.mean([score.auc(column, labels_B) for column in columns]))
             if quality > best[0]:
                 best = (quality, norm, kept, columns)

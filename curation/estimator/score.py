@@ -121,13 +121,13 @@ def compare_aucs(
     boot = bootstrap_aucs(scores, labels_B, resamples=resamples, seed=seed)
     value = {name: auc(values, labels_B) for name, values in scores.items()}
     return {
-        "auc": {name: {"auc": value[name], "interval": interval(boot[name])} for name in scores},
+        "auc": {name: {"auc": value[name], "interval": list(interval(boot[name]))} for name in scores},
         "above": [
             {
                 "of": own,
                 "over": other,
                 "difference": value[own] - value[other],
-                "interval": interval(boot[own] - boot[other]),
+                "interval": list(interval(boot[own] - boot[other])),
             }
             for own, other in pairs
         ],

@@ -12,15 +12,15 @@ from curation.errors import CalibrationError
 from curation.estimator.attention import NORMS
 from curation.estimator.calibration import ATTENTION, IMPACT, LIKELIHOOD, Calibration, Estimator
 from curation.estimator.denoiser import Token
-from curation.estimator.fitting import Search, calibrate, calibrate_with_controls, fit, held_out_figures
-from curation.estimator.keywords import EMPTY, OPPOSITE, Family, Keywords
+from curation.estimator.fitting import Search, calibrate, fit
+from curation.estimator.keywords import Keywords
 from curation.estimator.likelihood import KINDS, Probe, Readings
 from curation.estimator.score import auc
 
 LAYERS = ("down", "mid", "up")
 TOKENS = tuple(Token(index=index, text=f"word{index}", role="word") for index in range(1, 6))
-KEYWORDS = Keywords(quality="detailed photo", opposite="a sketch")
-PROBE = Probe(keywords=KEYWORDS, timesteps=(100, 300, 500), image_size=64)
+KEYWORDS = Keywords(quality="detailed photo", against={"opposite": "a sketch", "empty": ""})
+PROBE = Probe(keywords=KEYWORDS, timesteps=(100, 300, 500), contrasts=("opposite", "empty"), image_size=64)
 QUICK = Search(timesteps=(200, 600), kept=(1, 4), ridges=(3.0, 30.0), max_passes=6, batch=8)
 
 
@@ -30,7 +30,7 @@ def planted(count: int = 400, *, seed: int = 0) -> tuple[Readings, np.ndarray]:
     labels = np.arange(count) % 2 == 0
     norms_BTNLK = rng.normal(5, 1, (count, 3, 2, 3, 5)).astype(np.float32)
     norms_BTNLK[:, 1, 1, 2, 2] -= 1.5 * labels
-    names = [f"{kind}/{role}" for role in (OPPOSITE, EMPTY) for kind in KINDS] + ["residual/quality"]
+    names = [f"{kind}/{role}" for role in ("opposite", "empty") for kind in KINDS] + ["residual/quality"]
     statistics = {f"{name}@{t}": rng.normal(size=count) for t in PROBE.timesteps for name in names}
     statistics["ratio/opposite@500"] += 1.5 * labels
     return Readings(
@@ -65,7 +65,7 @@ def test_the_planted_activation_and_timesteps_are_found() -> None:
     assert (best.layer, best.token, best.text, best.sign) == ("up", 3, "word3", -1.0)
     assert best.auc < 0.2
     assert set(found.probe.timesteps) >= {300, 500}
-    assert found.probe.contrasts == (OPPOSITE,)  # the empty prompt told nothing and costs passes
+    assert found.probe.contrasts == ("opposite",)  # the empty prompt told nothing and costs passes
     weights = {term.statistic: term.weight for term in found.heads[IMPACT].terms}
     assert sorted(weights, key=weights.get)[-2:] == ["attention@300", "ratio/opposite@500"]
 
@@ -152,21 +152,3 @@ def test_a_file_that_is_no_calibration_is_named(tmp_path: Path, text: str) -> No
 def test_a_calibration_of_other_weights_is_refused(pipe: StableDiffusionPipeline, calibration: Calibration) -> None:
     with pytest.raises(CalibrationError, match="other weights"):
         Estimator(pipe, replace(calibration, model="0" * 64))
-
-
-def test_controls_go_through_the_same_procedure_and_stand_beside_the_keywords(pipe: StableDiffusionPipeline) -> None:
-    family = Family(keywords=KEYWORDS, unrelated=Keywords(quality="the moon", opposite="at night"))
-    search = replace(QUICK, timesteps=(400,), contrasts=((OPPOSITE,),))
-    calibrations = calibrate_with_controls(pipe, *pictures(40), family=family, search=search)
-    assert calibrations["empty prompt"].probe.passes == 2  # equal prompts are asked once
-    assert calibrations["unrelated words"].probe.keywords.quality == "the moon"
-    images, labels = pictures(20, seed=7)
-    figures = held_out_figures(pipe, calibrations, images, labels, resamples=50)
-    assert figures["pictures"] == {"high": 10, "low": 10}
-    columns = (IMPACT, ATTENTION, LIKELIHOOD)
-    assert set(figures["auc"]) == {f"{prompt}/{column}" for prompt in calibrations for column in columns}
-    assert figures["auc"]["empty prompt/impact_likelihood"]["auc"] == 0.5
-    assert {(row["of"], row["over"]) for row in figures["above"]} >= {
-        ("keywords/impact", "empty prompt/impact"),
-        ("keywords/impact", "unrelated words/impact"),
-    }

@@ -50,7 +50,7 @@ def calibration_file(v_pipeline: Path, tmp_path_factory: pytest.TempPathFactory)
         pipe,
         [decode(file) for file in files],
         np.arange(30) % 2 == 0,
-        keywords=Keywords(quality="detailed photo", opposite="a sketch"),
+        keywords=Keywords(quality="detailed photo", against={"opposite": "a sketch", "empty": ""}),
         search=Search(timesteps=(300,), kept=(2,), batch=8),
     )
     path = tmp_path_factory.mktemp("estimator") / "estimator.json"
