@@ -19,11 +19,9 @@ import pyarrow.parquet as pq
 
 from curation import shards
 from curation.plan import Outline, StepOutline, short_hash
-from curation.records import OK, SAMPLE
+from curation.records import OK, REGISTERED, SCORED
 from curation.verdicts import Check, checks, first_failure, quoted, was_missing
 
-REGISTERED = pa.schema([column for column in SAMPLE if column.name != "image"] + [pa.field("slice", pa.string())])
-SCORED = pa.schema([SAMPLE.field("img_key"), SAMPLE.field("status"), SAMPLE.field("detail")])
 _END = ["failed", "missing", "status"]
 _REGISTRATION = ("url", "urls", "slice", "text", "width", "height", "bytes")
 _ALL_COPIES = "PARTITION BY img_key ORDER BY url ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING"

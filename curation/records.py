@@ -22,6 +22,10 @@ SAMPLE = pa.schema(
     ]
 )
 
+# What the ledger keeps of a sample: where it is registered (`slice`: its place in the source), and where it is scored.
+REGISTERED = pa.schema([column for column in SAMPLE if column.name != "image"] + [pa.field("slice", pa.string())])
+SCORED = pa.schema([SAMPLE.field("img_key"), SAMPLE.field("status"), SAMPLE.field("detail")])
+
 
 def img_key(image: bytes) -> str:
     """Return the key of a sample: hex SHA-256 of its image bytes, truncated to 32 characters."""
