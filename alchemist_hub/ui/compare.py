@@ -2,13 +2,15 @@
 
 import random
 import re
-import tempfile
 from collections.abc import Iterator
+from functools import lru_cache
 from html import escape
-from pathlib import Path
+from io import BytesIO
 from typing import Any
 
 import gradio as gr
+from gradio.processing_utils import save_bytes_to_cache
+from gradio.utils import get_upload_folder
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -23,19 +25,18 @@ GUIDANCE = (1.0, 15.0)
 LAST_SEED = 2**31 - 1
 EXAMPLES = (
     "Mars rises on the horizon.",
+    "a photo of the moon over a lake at night",
     "an oil painting of mountains at sunset",
-    "a photo of the moon high above a lake at night",
     "a watercolour of a village at dawn",
     "saturn rising over the desert at night",
     "pixel art of a city at night, detailed",
-    "a sketch of a forest in the early morning",
-    "a photo of the sea at sunset, beautiful, high quality",
 )
+FIRST_SEED = 7
 RUNNING = {"queue": True, "concurrency_id": "painting", "concurrency_limit": 1, "show_progress": "hidden"}
 
 
-def build_compare(services: Services) -> None:
-    """Lay out the tab inside the current `gr.Blocks` and connect it. API name: `/compare`."""
+def build_compare(page: gr.Blocks, services: Services) -> None:
+    """Lay out the tab inside `page`, which is open, and connect it. API name: `/compare`."""
     first = next(iter(services.pairs.values()))
     with gr.Row(elem_classes="compare"):
         with gr.Column(scale=2, min_width=300, elem_classes="controls"):
@@ -45,7 +46,8 @@ def build_compare(services: Services) -> None:
             with gr.Row(elem_classes="actions"):
                 start = gr.Button("Compare", variant="primary", elem_id="start", scale=3, min_width=120)
                 cancel = gr.Button("Cancel", interactive=False, elem_id="cancel", scale=1, min_width=90)
-            gr.Examples([[text] for text in EXAMPLES], prompt, label="Try", elem_id="examples")
+            with gr.Column(elem_classes="try"):
+                gr.Examples([[text] for text in EXAMPLES], prompt, label="Try", elem_id="examples")
             with gr.Group(elem_classes="settings"):
                 model = gr.Dropdown(
                     [(loader.spec.name, key) for key, loader in services.pairs.items()],
@@ -55,37 +57,37 @@ def build_compare(services: Services) -> None:
                 )
                 with gr.Row():
                     seed = gr.Number(
-                        7, label="Seed", precision=0, minimum=0, maximum=LAST_SEED, min_width=120, elem_id="seed"
+                        FIRST_SEED, label="Seed", precision=0, minimum=0, maximum=LAST_SEED, min_width=120, elem_id="seed"
                     )
-                    fresh = gr.Checkbox(False, label="New seed every time", min_width=120, elem_id="fresh")
+                    fresh = gr.Checkbox(False, label="New each time", min_width=110, elem_id="fresh")
                 steps = gr.Slider(*STEPS, value=first.spec.steps, step=1, label="Steps", elem_id="steps")
                 guidance = gr.Slider(*GUIDANCE, value=first.spec.guidance, step=0.5, label="Guidance")
                 negative = gr.Textbox("", label="Negative prompt", placeholder="what to keep away from, if anything")
-        with gr.Column(scale=5, min_width=320):
-            notice = gr.HTML(first.notice, elem_classes="notice", visible=bool(first.notice))
+        with gr.Column(scale=5, min_width=300, elem_classes="result"):
+            notice = gr.HTML(_notice(first))
             with gr.Tabs(elem_classes="views"):
                 with gr.Tab("Side by side"), gr.Row(elem_classes="pictures"):
                     shown = [_picture(side) for side in SIDES]
                 with gr.Tab("Slider"):
                     slider = gr.ImageSlider(
-                        label="Base | Tuned", show_label=False, interactive=False, buttons=["fullscreen"],
-                        max_height=640, elem_id="slider",
+                        label="Base left, tuned right", interactive=False, buttons=["fullscreen"], max_height=640,
+                        elem_id="slider",
                     )  # fmt: skip
             status = gr.HTML(_line("Ready."), elem_id="status")
             with gr.Row(elem_classes="saves"):
                 saves = [_save_button(side) for side in SIDES]
 
     asked = [prompt, negative, seed, steps, guidance, model]
-    page = [*shown, slider, status, *saves, seed, start, cancel]
+    values = [*shown, slider, status, *saves, seed, start, cancel]
 
-    def compare_live(*values: Any) -> Iterator[list[Any]]:
-        *values, new_seed = values
-        if new_seed:
-            values[2] = random.randrange(LAST_SEED)
-        yield from show_comparison(services, *values)
+    def compare_live(
+        prompt: str, negative: str, seed: int, steps: int, guidance: float, model: str, fresh: bool
+    ) -> Iterator[list[Any]]:
+        seed = random.randrange(LAST_SEED) if fresh else seed
+        yield from show_comparison(services, prompt, negative, seed, steps, guidance, model)
 
     running = gr.on(
-        [start.click, prompt.submit], compare_live, [*asked, fresh], page, api_visibility="private", **RUNNING
+        [start.click, prompt.submit], compare_live, [*asked, fresh], values, api_visibility="private", **RUNNING
     )
     running.failure(lambda: _rest("Nothing painted."), None, [status, start, cancel], api_visibility="private")
     cancel.click(
@@ -95,6 +97,7 @@ def build_compare(services: Services) -> None:
     model.change(
         lambda key: _of_model(services.pairs[key]), model, [steps, guidance, notice], api_visibility="private"
     )
+    page.load(lambda: opening(first), None, values, api_visibility="private", **RUNNING)
     _add_endpoint(services, asked)
 
 
@@ -115,9 +118,21 @@ def show_comparison(
                 yield [*_pictures(view), _progress(view, settings.steps), *hidden, *busy]
     except HubError as error:
         raise gr.Error(str(error), print_exception=False) from error
-    saves = [_saved(side, view, settings, loader) for side in SIDES]
-    idle = [settings.seed, gr.Button(interactive=True), gr.Button(interactive=False)]
-    yield [*_pictures(view), _line(_summary(view, settings, loader)), *saves, *idle]
+    yield _finished(view, settings, loader)
+
+
+def opening(loader: PairLoader) -> list[Any]:
+    """Return the page's values as a visitor finds them: the first example, painted once for all visitors."""
+    settings = checked(EXAMPLES[0], "", FIRST_SEED, loader.spec.steps, loader.spec.guidance)
+    try:
+        return _finished(_painted_once(loader, settings), settings, loader)
+    except HubError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+
+
+@lru_cache(maxsize=4)
+def _painted_once(loader: PairLoader, settings: Settings) -> View:
+    return finish(loader.pair(), settings)
 
 
 def checked(prompt: str, negative: str, seed: int, steps: int, guidance: float) -> Settings:
@@ -202,6 +217,13 @@ def _pictures(view: View) -> list[Any]:
     return [*large, None if None in large else tuple(large)]
 
 
+def _finished(view: View, settings: Settings, loader: PairLoader) -> list[Any]:
+    """Values of the page once both sides are there."""
+    saves = [_saved(side, view, settings, loader) for side in SIDES]
+    idle = [settings.seed, gr.Button(interactive=True), gr.Button(interactive=False)]
+    return [*_pictures(view), _line(_summary(view, settings, loader)), *saves, *idle]
+
+
 def _line(text: str) -> str:
     return f'<div class="line" role="status">{text}</div>'
 
@@ -225,7 +247,7 @@ def _summary(view: View, settings: Settings, loader: PairLoader) -> str:
     ]
     strangers = unknown_words(settings.prompt, loader.vocabulary)
     note = f'<div class="note">Not in its vocabulary: {escape(", ".join(strangers))}.</div>' if strangers else ""
-    return " · ".join(parts) + note
+    return f"<span>{' · '.join(parts)}</span>{note}"
 
 
 def _saved(side: str, view: View, settings: Settings, loader: PairLoader) -> gr.DownloadButton:
@@ -234,9 +256,11 @@ def _saved(side: str, view: View, settings: Settings, loader: PairLoader) -> gr.
     facts = PngInfo()
     for name, value in {**vars(settings), "model": loader.spec.key, "side": side}.items():
         facts.add_text(name, str(value))
-    path = Path(tempfile.mkdtemp(prefix="alchemist-")) / f"{words}_seed-{settings.seed}_{side}.png"
-    getattr(view, side).save(path, pnginfo=facts)
-    return gr.DownloadButton(value=path, visible=True)
+    png = BytesIO()
+    getattr(view, side).save(png, format="PNG", pnginfo=facts)
+    name = f"{words}_seed-{settings.seed}_{side}.png"
+    # In the page's own cache, so that it is deleted with the other files of the page.
+    return gr.DownloadButton(value=save_bytes_to_cache(png.getvalue(), name, get_upload_folder()), visible=True)
 
 
 def _rest(message: str) -> list[Any]:
@@ -244,4 +268,8 @@ def _rest(message: str) -> list[Any]:
 
 
 def _of_model(loader: PairLoader) -> list[Any]:
-    return [loader.spec.steps, loader.spec.guidance, gr.HTML(loader.notice, visible=bool(loader.notice))]
+    return [loader.spec.steps, loader.spec.guidance, _notice(loader)]
+
+
+def _notice(loader: PairLoader) -> str:
+    return f'<p class="notice">{loader.notice}</p>' if loader.notice else ""

@@ -14,8 +14,8 @@ STYLE = Path(__file__).with_name("style.css")
 KEPT = 3600  # seconds that pictures made for the page stay on disk
 HEADER = """
 <header class="masthead">
-  <svg viewBox="0 0 32 32" aria-hidden="true"><circle cx="16" cy="16" r="13" fill="none" stroke="currentColor"
-    stroke-width="2.5"/><circle cx="16" cy="16" r="3.5" fill="currentColor"/></svg>
+  <svg viewBox="0 0 32 32" aria-hidden="true"><circle class="ring" cx="16" cy="16" r="13"/>
+    <circle class="core" cx="16" cy="16" r="3.5"/></svg>
   <div><h1>Alchemist Hub</h1>
   <p>One prompt, one seed, two models: before and after fine-tuning on a few carefully chosen pictures.</p></div>
 </header>
@@ -33,7 +33,7 @@ def make_demo(services: Services) -> gr.Blocks:
     with gr.Blocks(title="Alchemist Hub", analytics_enabled=False, delete_cache=(KEPT, KEPT)) as demo:
         gr.HTML(HEADER)
         with gr.Tabs(elem_classes="rooms"), gr.Tab("Compare", id="compare"):
-            build_compare(services)
+            build_compare(demo, services)
     return demo.queue(max_size=32)
 
 
