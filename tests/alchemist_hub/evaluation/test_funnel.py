@@ -1,5 +1,6 @@
 """A funnel against known truth: counts that can be checked by hand."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
+from toy_stages import Light, Rank
 
 from alchemist_hub.errors import EvaluationError
 from alchemist_hub.evaluation import funnel
+from alchemist_hub.miniature.world import truth_file, write_pool
+from curation.engines import embedded
+from curation.plan import Recipe, Step
+from curation.stages.base import Rule
+from curation.stages.resolution import Resolution
 
 STAGES = ("resolution", "safety", "defects", "duplicates", "iqa", "impact", "top")
 
@@ -115,3 +123,28 @@ def test_a_foreign_truth_is_refused(tmp_path: Path):
     pq.write_table(pa.table({"file": ["a.jpg"]}), tmp_path / "wrong.parquet")
     with pytest.raises(EvaluationError, match="it lacks broken, defects, group"):
         funnel.read_truth(tmp_path / "wrong.parquet")
+
+
+def test_a_real_run_becomes_figures_sheets_and_a_page(tmp_path: Path):
+    pool, out = tmp_path / "pool", tmp_path / "report"
+    write_pool(pool, seed=3, count=90)
+    steps = (
+        Step(judge=Resolution(), rules=(Rule(column="area", op=">=", threshold=32 * 32, reason="too small"),)),
+        Step(judge=Light(), rules=(Rule(column="light", op=">=", threshold=0.2, reason="too dark"),)),
+        Step(judge=Rank(), rules=(Rule(column="impact_rank", op="<=", threshold=10, reason="not the brightest"),)),
+    )
+    embedded.run(Recipe(name="toy", steps=steps), pool, tmp_path / "run", workers=1)
+    report = funnel.funnel_report(tmp_path / "run", truth_file(pool), out, pool=pool)
+    truth = pq.read_table(truth_file(pool)).to_pandas()
+    assert report.pool == 90 and report.kept.count == 10
+    found = {result.stage: result for result in report.stages}
+    assert found["decode"].hits == truth.loc[truth["broken"], "img_key"].nunique() > 0
+    assert found["resolution"].recall == found["resolution"].precision == 1.0
+    assert sum(report.reasons.values()) == truth["img_key"].nunique() - 10
+    assert json.loads((out / funnel.FUNNEL).read_text())["kept"]["count"] == 10
+    sheets = {path.name for path in (out / "figures").iterdir()}
+    assert {"funnel.png", "kept.png", "dropped_too_dark.png", "dropped_not_the_brightest.png"} <= sheets
+    with Image.open(out / "figures" / "kept.png") as sheet:
+        assert np.asarray(sheet).std() > 20  # pictures, not gray cells
+    page = (out / "report.html").read_text()
+    assert "The funnel, against known truth" in page and page.count("data:image/png") == len(sheets)
