@@ -8,6 +8,7 @@ sheets of the kept and of the dropped pictures by reason, and the report pages a
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -100,11 +101,16 @@ def funnel_report(run: str | Path, truth: str | Path, out: str | Path, *, pool: 
     report = against_truth(rows, known, dataset.steps(Path(run)))
     figures = out / "figures"
     figures.mkdir(parents=True, exist_ok=True)
-    plots.funnel(report.steps, figures / "funnel.png")
+    plots.funnel(narrowing(report.steps), figures / "funnel.png")
     contact_sheets(rows, Path(pool), figures)
     write_json(asdict(report), out / FUNNEL)
     pages.write(out)
     return report
+
+
+def narrowing(steps: Sequence[tuple[str, dict[str, int]]]) -> list[tuple[str, dict[str, int]]]:
+    """Return the steps that dropped something, and the first: what the figure shows."""
+    return [steps[0], *(step for before, step in pairwise(steps) if sum(step[1].values()) < sum(before[1].values()))]
 
 
 def read_truth(path: Path) -> pd.DataFrame:
@@ -243,6 +249,8 @@ def _tiers(rows: pd.DataFrame) -> dict[str, int]:
 
 def contact_sheets(rows: pd.DataFrame, pool: Path, figures: Path) -> None:
     """Draw kept.png, and dropped_REASON.png for each reason; the same few pictures every time."""
+    for old in figures.glob("dropped_*.png"):  # of other thresholds
+        old.unlink()
     _sheet(rows[rows["kept"]], pool, figures / "kept.png")
     for reason, dropped in rows[~rows["kept"]].groupby("reason"):
         _sheet(dropped, pool, figures / f"dropped_{_file_word(str(reason))}.png")

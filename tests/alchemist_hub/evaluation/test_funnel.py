@@ -90,6 +90,11 @@ def test_the_bars_end_at_the_kept_set(report):
     assert totals == sorted(totals, reverse=True)
 
 
+def test_the_figure_leaves_out_steps_that_dropped_nothing(report):
+    shown = [label for label, _ in funnel.narrowing(report.steps)]
+    assert shown == ["files", "exact copies", "decode", "safety", "defects", "duplicates", "iqa", "top"]
+
+
 def test_purity_counts_what_slipped_through(report):
     assert (report.kept.count, report.kept.unsafe, report.kept.degraded, report.kept.repeated) == (2, 1, 0, 0)
     assert report.candidates.count == 5
