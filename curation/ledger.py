@@ -72,10 +72,26 @@ class Ledger:
         table = self.survivors(segment, ["url", "slice"])
         return table.filter(pa.array([key not in judged for key in table["img_key"].to_pylist()], pa.bool_()))
 
-    def reduction_input(self, step: StepOutline, reads: Sequence[str]) -> tuple[pa.Table, str]:
+    def reduction_input(self, step: StepOutline) -> tuple[pa.Table, str]:
         """What a reduction judges now, and the shard that holds its answer: a hash of that and of its configuration."""
-        table = self.survivors(step.segment, [name for name in reads if name != "image"])
+        table = self.survivors(step.segment, [name for name in step.reads if name != "image"])
         return table, short_hash([step.name, step.version, dict(step.config), json.dumps(table.to_pydict())])
+
+    def unfinished(self) -> str | None:
+        """The first step that has not judged every sample it should, None where the run is complete."""
+        first, *later = self.outline.segments
+        if len(shards.committed(self.folder(first))) < self.source["shards"]:
+            return self._steps(first)[0].name
+        for segment in later:
+            step = self._steps(segment)[0]
+            if step.is_reduction:
+                _, answer = self.reduction_input(step)
+                is_done = [path.stem for path in shards.committed(self.folder(segment))] == [answer]
+            else:
+                is_done = not len(self.unscored(segment))
+            if not is_done:
+                return step.name
+        return None
 
     def failures(self, asked: list[Check], columns: Sequence[str]) -> pa.Table:
         """img_key, `columns`, status, and `failed`: the first check that fails, by number; `missing`: no score."""

@@ -64,6 +64,7 @@ class StepOutline:
     is_reduction: bool
     version: str
     config: Mapping[str, Any]
+    reads: tuple[str, ...]
     columns: Mapping[str, str]  # column -> arrow type, as written by the judge
     rules: tuple[Rule, ...]
 
@@ -124,7 +125,10 @@ class Outline:
     def from_json(cls, values: Mapping[str, Any]) -> "Outline":
         """Read what `to_json` wrote."""
         steps = [
-            StepOutline(**{**step, "rules": tuple(Rule(**rule) for rule in step["rules"])}) for step in values["steps"]
+            StepOutline(
+                **{**step, "reads": tuple(step["reads"]), "rules": tuple(Rule(**rule) for rule in step["rules"])}
+            )
+            for step in values["steps"]
         ]
         return cls(name=values["name"], steps=tuple(steps))
 
@@ -195,6 +199,7 @@ def _outlined(step: Step, segment: Segment) -> StepOutline:
         is_reduction=segment.is_reduction,
         version=judge.version,
         config=json.loads(json.dumps(judge.config())),
+        reads=judge.reads,
         columns={column.name: str(column.type) for column in judge.writes},
         rules=step.rules,
     )

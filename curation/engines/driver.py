@@ -58,7 +58,7 @@ def bind(out: Path, recipe: Recipe, source: Source) -> int:
                 f"{identity['samples']} below {identity['location']} now; choose another folder"
             )
         rows = before["rows_per_shard"]
-    _write_json(out / "source.json", identity | {"rows_per_shard": rows})
+    _write_json(out / "source.json", identity | {"rows_per_shard": rows, "shards": len(source.slices(rows))})
     _write_json(out / "recipe.json", outline.to_json())
     return rows
 
@@ -84,7 +84,7 @@ def reduce(segment: Segment, ledger: Ledger, read_image: Callable[[str], bytes],
     """Judge what the verdicts so far kept, in this process, unless the same question was answered before."""
     judge = segment.steps[0].judge
     step = next(step for step in ledger.outline.steps if step.segment == segment.name)
-    table, answer = ledger.reduction_input(step, judge.reads)
+    table, answer = ledger.reduction_input(step)
     folder = ledger.folder(segment.name)
     is_answered = shards.is_committed(folder, answer)
     progress.begin(segment.title, len(table), len(table) if is_answered else 0)

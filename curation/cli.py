@@ -1,0 +1,232 @@
+"""The command group `curate`: run a funnel, look at it, ask why. Heavy packages are imported by the commands."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from curation.errors import CurationError, LedgerError, RecipeError
+
+if TYPE_CHECKING:
+    from curation.explain import FunnelRow, Judgement
+    from curation.plan import Recipe
+
+INTERRUPTED = 130
+_USER_ERROR = 2
+Run = Annotated[Path, typer.Argument(help="Folder of a run.")]
+Thresholds = Annotated[
+    list[str] | None, typer.Option("--set", help="Another threshold, COLUMN=VALUE; repeatable.", metavar="COLUMN=VALUE")
+]
+
+
+class RecipeName(str, Enum):
+    """The recipes of `curation.recipes`."""
+
+    MINIATURE = "miniature"
+    ALCHEMIST = "alchemist"
+
+
+def make_app(miniature_models: Callable[[], Path] | None) -> typer.Typer:
+    """Return the group. `miniature_models`: where the miniature's weights are, unless --models says so."""
+    app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+    @app.command()
+    def run(
+        source: Annotated[str, typer.Option(help="Folder of images; captions in .txt files beside them.")],
+        out: Annotated[Path, typer.Option(help="Folder of the run; run again, it goes on where it was stopped.")],
+        recipe: Annotated[RecipeName, typer.Option(help="Which funnel.")] = RecipeName.MINIATURE,
+        models: Annotated[Path | None, typer.Option(help="Folder with the recipe's models.")] = None,
+        workers: Annotated[int | None, typer.Option(help="Processes; one per core unless given.", min=1)] = None,
+        top: Annotated[int | None, typer.Option(help="How many samples to keep.", min=1)] = None,
+        thresholds: Thresholds = None,
+    ) -> None:
+        """Judge a pool and freeze what passes as a data set."""
+        with one_line():
+            changes = parse_thresholds(thresholds) | ({"impact_rank": top} if top else {})
+            chosen = _recipe(recipe, models, miniature_models).with_thresholds(changes)
+            curate(chosen, source, out, workers=workers)
+
+    app.command()(funnel)
+    app.command()(why)
+    return app
+
+
+def curate(recipe: "Recipe", source: str | Path, out: Path, *, workers: int | None = None) -> Path | None:
+    """Run a recipe with progress on the terminal, print its funnel, freeze and return the data set.
+
+    None if no sample passed. Raises CurationError, and KeyboardInterrupt after saying how to go on.
+    """
+    from curation.engines import embedded
+    from curation.engines.progress import Terminal
+    from curation.explain import funnel as funnel_rows
+
+    try:
+        with Terminal() as progress:
+            ledger = embedded.run(recipe, source, out, workers=workers, progress=progress)
+        rows = funnel_rows(ledger)
+        print_funnel(rows, {step.name for step in ledger.outline.steps if step.rules})
+        _save_funnel(out, rows)
+        return _frozen(out, rows[-1].kept)
+    except KeyboardInterrupt:
+        print(f"interrupted; what is judged is kept: the same command goes on from {out}", file=sys.stderr)
+        raise
+
+
+def funnel(
+    run: Run,
+    thresholds: Thresholds = None,
+    plot: Annotated[Path | None, typer.Option(help="Write the funnel as a picture (png, svg, pdf).")] = None,
+) -> None:
+    """Show how many samples each step kept and why it dropped the rest; --set asks what other thresholds would do."""
+    with one_line():
+        from curation.explain import funnel as funnel_rows
+        from curation.ledger import Ledger
+
+        ledger = Ledger(run)
+        changes = parse_thresholds(thresholds)
+        rows = funnel_rows(ledger, ledger.outline.with_thresholds(changes))
+        judging = {step.name for step in ledger.outline.steps if step.rules}
+        print_funnel(rows, judging)
+        if changes:
+            print("what if: nothing was changed or judged again; samples a step never judged count as not scored")
+        else:
+            _save_funnel(run, rows)
+        if plot:
+            _plot(rows, judging, plot)
+            print(plot)
+
+
+def why(
+    key: Annotated[str, typer.Argument(help="A sample: its key, the beginning of it, or its file.")],
+    run: Annotated[Path, typer.Option(help="Folder of a run.")],
+) -> None:
+    """Explain one sample: every score, every threshold, and what decided."""
+    with one_line():
+        from curation.explain import why as explain
+        from curation.ledger import Ledger
+
+        told = explain(Ledger(run), key)
+        print(f"{told.img_key}  {'  '.join(told.urls)}")
+        print(f"text: {told.text}")
+        for judgement in told.judgements:
+            print(_line(judgement))
+        for column, score in told.scores.items():
+            if column not in {judgement.column for judgement in told.judgements}:
+                print(f"  {'':<14}{column} = {_number(score)}")
+        if told.keeper:
+            print(f"kept instead: {told.keeper}  {told.keeper_url}")
+        print("kept" if told.kept else f"dropped at {told.step}: {told.reason}")
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """A user's mistake is one line on stderr and exit status 2, an interrupt is 130."""
+    try:
+        yield
+    except CurationError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(_USER_ERROR) from error
+    except KeyboardInterrupt as interrupt:
+        raise typer.Exit(INTERRUPTED) from interrupt
+
+
+def parse_thresholds(pairs: list[str] | None) -> dict[str, float | bool]:
+    """Read COLUMN=VALUE pairs. Raises RecipeError."""
+    return dict(_threshold(pair) for pair in pairs or [])
+
+
+def print_funnel(rows: "list[FunnelRow]", judging: set[str]) -> None:
+    """Print a table: the source and the steps that have rules."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("step", "in", "kept", "dropped", "why", box=None, pad_edge=False)
+    for column in table.columns[1:4]:
+        column.justify = "right"
+    for row in _shown(rows, judging):
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in _most_first(row.reasons))
+        table.add_row(row.step, f"{row.entered:,}", f"{row.kept:,}", f"{row.dropped:,}", reasons)
+    Console(highlight=False).print(table)
+
+
+def _shown(rows: "list[FunnelRow]", judging: set[str]) -> "list[FunnelRow]":
+    return [row for number, row in enumerate(rows) if number == 0 or row.step in judging or row.dropped]
+
+
+def _most_first(reasons: Any) -> list[tuple[str, int]]:
+    return sorted(reasons.items(), key=lambda item: -item[1])
+
+
+def _recipe(name: RecipeName, models: Path | None, miniature_models: Callable[[], Path] | None) -> "Recipe":
+    from curation import recipes
+
+    if name is RecipeName.MINIATURE and models is None and miniature_models is not None:
+        models = miniature_models()
+    if models is None:
+        raise RecipeError(f"the recipe {name.value} needs a folder of models: --models DIR")
+    return recipes.miniature(models) if name is RecipeName.MINIATURE else recipes.alchemist(models)
+
+
+def _threshold(pair: str) -> tuple[str, float | bool]:
+    column, _, value = pair.partition("=")
+    if value.lower() in ("true", "false"):
+        return column.strip(), value.lower() == "true"
+    try:
+        return column.strip(), float(value)
+    except ValueError as error:
+        raise RecipeError(f"--set {pair}: expected COLUMN=NUMBER, or true or false, like --set iqa=0.6") from error
+
+
+def _frozen(out: Path, kept: int) -> Path | None:
+    if not kept:
+        print(
+            f"no sample passed every rule; see what other thresholds would do: alchemist curate funnel {out} --set ..."
+        )
+        return None
+    from curation import dataset
+
+    folder = dataset.freeze(out)
+    print(f"{kept:,} samples in {folder}, fingerprint {dataset.fingerprint(folder)[:16]}")
+    print(f"next: alchemist train --data {folder} --out ...   or   alchemist curate why FILE --run {out}")
+    return folder
+
+
+def _save_funnel(run: Path, rows: "list[FunnelRow]") -> None:
+    from curation import shards
+
+    text = json.dumps([asdict(row) for row in rows], indent=1)
+    shards.write_atomically(run / "funnel.json", f"{text}\n".encode())
+
+
+def _line(judgement: "Judgement") -> str:
+    rule = f"{judgement.column} {judgement.op} {_number(judgement.threshold)}"
+    told = judgement.outcome if judgement.outcome != "drop" else f"drop: {judgement.reason}"
+    return f"  {judgement.step:<14}{rule:<32}{_number(judgement.score):<12}{told}"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "-" if value is None else str(value)
+
+
+def _plot(rows: "list[FunnelRow]", judging: set[str], path: Path) -> None:
+    """Horizontal bars of the survivors of each step."""
+    from matplotlib.figure import Figure
+
+    shown = _shown(rows, judging)[::-1]
+    figure = Figure(figsize=(8, 0.45 * len(shown) + 1), layout="constrained")
+    axes = figure.add_subplot()
+    bars = axes.barh([row.step for row in shown], [row.kept for row in shown], color="#3b6ea5")
+    axes.bar_label(bars, labels=[f" {row.kept:,}" for row in shown])
+    axes.set_xlabel("samples that pass")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.12)
+    try:
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        raise LedgerError(f"cannot write {path}: {error}") from error

@@ -1,0 +1,188 @@
+"""The data set: what a finished run kept, frozen with its images, and the run's verdicts as tables.
+
+RUN/dataset/README.md              so that `datasets.load_dataset("RUN/dataset", split="train")` works
+RUN/dataset/data/train-*.parquet   img_key, url, prompt, text, image, width, height and every score; best first
+RUN/dataset/dataset.json           fingerprint, counts, recipe
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation import shards
+from curation.engines.driver import image_reader
+from curation.errors import LedgerError
+from curation.ledger import Ledger
+from curation.plan import Outline
+from curation.sources import open_source
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+BYTES_PER_FILE = 256 << 20
+ROWS_PER_GROUP = 100  # a reader that wants a few pictures reads a group, not the file
+LEADING = ("img_key", "url", "prompt", "text", "image", "width", "height")
+_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+_VERDICT = ("kept", "step", "column", "op", "threshold", "reason")
+
+
+def freeze(run: str | Path) -> Path:
+    """Write what a finished run kept to RUN/dataset, all or nothing, and return that folder.
+
+    A data set that is there already and would be the same is left alone. Raises LedgerError if the run is not
+    finished, kept nothing, or its pictures are no longer there.
+    """
+    ledger = Ledger(run)
+    if step := ledger.unfinished():
+        raise LedgerError(f"{run} is not finished: {step} has samples left to judge; run `alchemist curate run` again")
+    kept = _kept(ledger)
+    if not len(kept):
+        raise LedgerError(f"no sample of {run} passed every rule: see `alchemist curate funnel {run}`")
+    folder = ledger.run / "dataset"
+    described = _described(ledger, kept)
+    if not _is_current(folder, described):
+        temporary = ledger.run / f".dataset.{os.getpid()}.tmp"
+        with shards.writing(folder):
+            _write(temporary, kept, image_reader(ledger, open_source(ledger.source["location"])), described)
+            _replace(folder, temporary)
+    return folder
+
+
+def read(folder: str | Path) -> "Dataset":
+    """Return a frozen data set as `datasets.Dataset`, best first; `image` decodes to PIL. Raises LedgerError."""
+    from datasets import load_dataset
+    from datasets.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    return load_dataset("parquet", data_files=[str(path) for path in _files(Path(folder))], split="train")
+
+
+def fingerprint(folder: str | Path) -> str:
+    """Return the SHA-256 over (img_key, prompt) of a frozen data set, in order. Raises LedgerError."""
+    return _digest([pq.read_table(path, columns=["img_key", "prompt"]) for path in _files(Path(folder))])
+
+
+def scores(run: str | Path) -> pa.Table:
+    """Return every sample of a run, one row per key: registration, status, scores, and its verdict.
+
+    The verdict: `kept`, and where it is false `step`, `column`, `op`, `threshold`, `reason`. Raises LedgerError.
+    """
+    ledger = Ledger(run)
+    table, verdicts = ledger.scores(), ledger.verdicts()
+    for name in _VERDICT:
+        table = table.append_column(name, verdicts[name])
+    return table
+
+
+def steps(run: str | Path) -> list[str]:
+    """Return the names of a run's steps, in order. Raises LedgerError."""
+    return [step.name for step in Ledger(run).outline.steps]
+
+
+def _kept(ledger: Ledger) -> pa.Table:
+    columns = list(ledger.outline.columns)
+    names = ["url", "text", "width", "height", "bytes", *columns]
+    table = ledger.survivors(columns=names)
+    if "prompt" not in columns:
+        table = table.append_column("prompt", table["text"])
+    rank = [("impact_rank", "ascending")] if "impact_rank" in columns else []
+    return table.sort_by([*rank, ("img_key", "ascending")])
+
+
+def _described(ledger: Ledger, kept: pa.Table) -> dict[str, Any]:
+    outline = ledger.outline.to_json()
+    pool = {name: ledger.source[name] for name in ("kind", "samples")}
+    return {"fingerprint": _digest([kept]), "samples": len(kept), "pool": pool, "recipe": outline}
+
+
+def _digest(tables: list[pa.Table]) -> str:
+    digest = hashlib.sha256()
+    for table in tables:
+        for row in zip(table["img_key"].to_pylist(), table["prompt"].to_pylist(), strict=True):
+            digest.update(json.dumps(row).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _is_current(folder: Path, described: dict[str, Any]) -> bool:
+    return (folder / "dataset.json").exists() and shards.read_json(folder / "dataset.json") == described
+
+
+def _write(folder: Path, kept: pa.Table, read_image: Callable[[str], bytes], described: dict[str, Any]) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "data").mkdir(parents=True)
+    files = list(_by_size(kept))
+    for number, part in enumerate(files):
+        path = folder / "data" / f"train-{number:05d}-of-{len(files):05d}.parquet"
+        pq.write_table(_with_images(part, read_image), path, row_group_size=ROWS_PER_GROUP, compression="zstd")
+    (folder / "README.md").write_text(_readme(described), "utf-8")
+    (folder / "dataset.json").write_text(json.dumps(described, indent=1) + "\n", "utf-8")
+
+
+def _by_size(kept: pa.Table) -> Iterator[pa.Table]:
+    start, size = 0, 0
+    for position, count in enumerate(kept["bytes"].to_pylist()):
+        if position > start and size + count > BYTES_PER_FILE:
+            yield kept.slice(start, position - start)
+            start, size = position, 0
+        size += count
+    yield kept.slice(start)
+
+
+def _with_images(part: pa.Table, read_image: Callable[[str], bytes]) -> pa.Table:
+    places = zip(part["img_key"].to_pylist(), part["url"].to_pylist(), strict=True)
+    images = [{"bytes": read_image(key), "path": PurePosixPath(url).name} for key, url in places]
+    part = part.append_column("image", pa.array(images, _IMAGE))
+    part = part.select([*LEADING, *(name for name in part.column_names if name not in (*LEADING, "bytes"))])
+    features = {field.name: _feature(field) for field in part.schema}
+    return part.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def _feature(field: pa.Field) -> dict[str, str]:
+    """What `datasets` calls a column's type."""
+    if field.type == _IMAGE:
+        return {"_type": "Image"}
+    return {"_type": "Value", "dtype": {"float": "float32", "double": "float64"}.get(str(field.type), str(field.type))}
+
+
+def _readme(described: dict[str, Any]) -> str:
+    outline = Outline.from_json(described["recipe"])
+    rules = "".join(
+        f"- {step.name}: `{rule.column} {rule.op} {rule.threshold}`, else {rule.reason}\n"
+        for step in outline.steps
+        for rule in step.rules
+    )
+    kept, pool = described["samples"], described["pool"]["samples"]
+    return (
+        "---\nconfigs:\n- config_name: default\n  data_files:\n"
+        "  - split: train\n    path: data/train-*.parquet\n---\n\n"
+        f"# {kept:,} of {pool:,} samples, chosen by the recipe {outline.name}\n\n"
+        f"Fingerprint `{described['fingerprint']}`. Rows are ordered best first. A sample had to pass:\n\n{rules}"
+    )
+
+
+def _replace(folder: Path, temporary: Path) -> None:
+    """Put the new folder in the place of an older data set; any other folder of that name is not ours to remove."""
+    if not folder.exists():
+        os.replace(temporary, folder)
+        return
+    if not (folder / "dataset.json").exists():
+        shutil.rmtree(temporary)
+        raise LedgerError(f"{folder} is there and is not a data set of this project; move it away")
+    old = temporary.with_suffix(".old")
+    os.replace(folder, old)
+    os.replace(temporary, folder)
+    shutil.rmtree(old)
+
+
+def _files(folder: Path) -> list[Path]:
+    files = sorted(folder.glob("data/*.parquet")) or sorted(folder.glob("*.parquet"))
+    if not files:
+        raise LedgerError(f"no data set in {folder}: expected the folder RUN/dataset of a finished curation run")
+    return files
