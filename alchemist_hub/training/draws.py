@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from alchemist_hub.training.objective import logit_normal_timesteps, uniform_timesteps
+from alchemist_hub.training.objective import logit_normal_timesteps, uniform_timesteps, with_last_timesteps
 from alchemist_hub.training.recipes import TrainingRecipe
 
 
@@ -35,6 +35,7 @@ def draw(recipe: TrainingRecipe, step: int, *, rows: int, timesteps: int, latent
         timestep_B = logit_normal_timesteps(count, timesteps, recipe.uniform_share, generator)
     else:
         timestep_B = uniform_timesteps(count, timesteps, generator)
+    timestep_B = with_last_timesteps(timestep_B, timesteps, recipe.last_share, generator)
     dropped, mirrored = torch.rand(2, count, generator=generator)
     return Draws(
         index_B=batch_rows(recipe.seed, step, count, rows),

@@ -194,11 +194,13 @@ def update_average(average: dict[str, Tensor], weights: dict[str, Tensor], *, de
 def _read(data: str | Path) -> tuple[Any, str]:
     """The rows of a frozen data set, and its fingerprint."""
     try:
-        rows, fingerprint = dataset.read(Path(data)), dataset.fingerprint(Path(data))
+        fingerprint, rows = dataset.fingerprint(data), dataset.read(data)
     except CurationError as error:
         raise TrainingError(str(error)) from error
-    if len(rows) == 0:
-        raise TrainingError(f"{data} holds no rows: there is nothing to train on")
+    except ValueError as error:  # not parquet, other columns, or no rows at all: arrow's errors are ValueErrors
+        raise TrainingError(f"{data} is no data set to train on: {str(error).splitlines()[0]}") from error
+    if missing := {"img_key", "prompt", "image"} - set(rows.column_names):
+        raise TrainingError(f"{data} lacks the column {', '.join(sorted(missing))}; it was not made by a curation run")
     return rows, fingerprint
 
 

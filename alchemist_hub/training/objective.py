@@ -56,5 +56,10 @@ def logit_normal_timesteps(count: int, timesteps: int, uniform_share: float, gen
     return torch.where(torch.rand(count, generator=generator) < uniform_share, anywhere, middle)
 
 
+def with_last_timesteps(timestep_B: Tensor, timesteps: int, share: float, generator: Generator) -> Tensor:
+    """Return `timestep_B` with a `share` of them replaced by the last: where sampling starts at zero terminal SNR."""
+    return torch.where(torch.rand(len(timestep_B), generator=generator) < share, timesteps - 1, timestep_B)
+
+
 def _spread(values_B: Tensor) -> Tensor:
     return values_B[:, None, None, None]

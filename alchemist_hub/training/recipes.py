@@ -29,6 +29,7 @@ class TrainingRecipe:
     min_snr_gamma: float | None = None  # None: every timestep counts the same
     timesteps: Timesteps = "uniform"
     uniform_share: float = 0.1  # of the timesteps under "logit_normal", so that the ends of the schedule are seen too
+    last_share: float = 0.0  # of the timesteps are the last one: for bases with zero terminal SNR, which start there
     flip: bool = False  # show mirrored pictures half of the time
     size: int | None = None  # side in pixels; None: the base's native size
     seed: int = 0
@@ -45,7 +46,7 @@ class TrainingRecipe:
             _require(value is None or value > 0, name, value, "more than 0, or none")
         for name in ("warmup", "weight_decay"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
-        for name in ("ema", "caption_dropout", "uniform_share"):
+        for name in ("ema", "caption_dropout", "uniform_share", "last_share"):
             _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "between 0 and 1")
         for name, choices in _CHOICES.items():
             _require(getattr(self, name) in choices, name, getattr(self, name), f"one of {', '.join(choices)}")
@@ -72,8 +73,8 @@ _CHOICES = {
 def miniature(**overrides: Any) -> TrainingRecipe:
     """Return the fine-tune of the miniature on a few hundred pictures: minutes on two cores.
 
-    Where the numbers come from: the loop that trained the miniature's base (logit-normal timesteps, plain attention,
-    10% caption dropout), with a smaller learning rate and a shorter average.
+    Where the numbers come from: timesteps, flips, caption dropout and plain attention are those of the loop that made
+    the miniature's base; the learning rate is smaller and the average shorter, as befits a few hundred steps.
     """
     _known(overrides)
     return replace(
@@ -84,6 +85,8 @@ def miniature(**overrides: Any) -> TrainingRecipe:
             warmup=20,
             ema=0.99,
             timesteps="logit_normal",
+            uniform_share=0.2,
+            last_share=0.03,
             flip=True,
             attention="plain",
             checkpoint_every=50,

@@ -53,6 +53,7 @@ def test_a_flip_or_dropout_setting_does_not_change_the_noise():
 def test_the_timestep_distribution_is_the_recipes():
     spread_out, middle = drawn(timesteps="uniform").timestep_B, drawn(timesteps="logit_normal").timestep_B
     assert middle.float().std() < 0.9 * spread_out.float().std()
+    assert (drawn(last_share=0.3).timestep_B == 999).float().mean() > 0.25
 
 
 def test_generators_of_neighbouring_steps_are_unrelated():

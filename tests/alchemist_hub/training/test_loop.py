@@ -49,13 +49,11 @@ def mean(values: list[float]) -> float:
 @pytest.mark.parametrize("kind", ["v_pipeline", "epsilon_pipeline"])
 def test_the_loss_falls_on_eight_pictures(kind: str, data: Path, tmp_path: Path, request: pytest.FixtureRequest):
     base = request.getfixturevalue(kind)
-    settings = recipe(
-        steps=100, batch_size=8, learning_rate=5e-3, caption_dropout=0.0, flip=False, checkpoint_every=1000
-    )
+    settings = recipe(steps=60, batch_size=8, learning_rate=5e-3, schedule="constant", caption_dropout=0.0, flip=False)
     train(settings, base=base, data=data, out=tmp_path, progress=False)
     curve = losses(tmp_path)
-    assert len(curve) == 100
-    assert mean(curve[-20:]) < 0.85 * mean(curve[:20])
+    assert len(curve) == 60
+    assert mean(curve[-15:]) < 0.85 * mean(curve[:15])
 
 
 def test_the_result_is_a_pipeline_that_shares_all_but_its_denoiser_with_the_base(
@@ -121,12 +119,12 @@ def kill_after(lines: int, arguments: list[str], log: Path) -> int:
 def test_resume_after_kill_ends_in_the_same_weights_and_the_same_log(
     v_pipeline: Path, data: Path, cache: Path, tmp_path: Path
 ):
-    settings = recipe(steps=40, checkpoint_every=3, warmup=5, timesteps="logit_normal", attention="plain")
+    settings = recipe(steps=20, checkpoint_every=3, warmup=5, timesteps="logit_normal", attention="plain")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     arguments = {"base": v_pipeline, "data": data, "cache": cache, "progress": False}
     train(settings, out=whole, **arguments)
 
-    lines = random.randrange(4, 30)
+    lines = random.randrange(4, 14)
     texts = [str(v_pipeline), str(data), str(cut), str(cache), json.dumps(settings.to_dict())]
     assert kill_after(lines, texts, cut / "log.jsonl") == -signal.SIGKILL
     assert (cut / "snapshots").is_dir()
@@ -185,7 +183,10 @@ def test_a_diverging_run_stops_with_advice(v_pipeline: Path, data: Path, cache: 
 
 def test_wrong_input_is_one_line(v_pipeline: Path, data: Path, tmp_path: Path):
     (blocked := tmp_path / "file").write_text("not a folder")
+    (tmp_path / "no parquet").mkdir()
+    (tmp_path / "no parquet" / "train.parquet").write_text("not parquet")
     cases = [
+        ({"base": v_pipeline, "data": tmp_path / "no parquet", "out": tmp_path / "d"}, TrainingError),
         ({"base": v_pipeline, "data": tmp_path / "missing", "out": tmp_path / "a"}, TrainingError),
         ({"base": v_pipeline, "data": tiny_dataset(tmp_path / "empty", rows=0), "out": tmp_path / "b"}, TrainingError),
         ({"base": v_pipeline, "data": data, "out": blocked}, TrainingError),

@@ -78,3 +78,9 @@ def test_logit_normal_timesteps_prefer_the_middle_and_reach_the_ends():
 def test_without_a_uniform_share_the_ends_are_rare():
     drawn = objective.logit_normal_timesteps(20_000, 1000, 0.0, torch.Generator().manual_seed(0))
     assert ((drawn < 10) | (drawn >= 990)).float().mean() < 1e-3
+
+
+def test_the_last_timestep_gets_its_share():
+    drawn = objective.with_last_timesteps(torch.zeros(10_000).long(), 1000, 0.2, torch.Generator().manual_seed(0))
+    assert (drawn == 999).float().mean() == pytest.approx(0.2, abs=0.02)
+    assert set(drawn.tolist()) == {0, 999}
