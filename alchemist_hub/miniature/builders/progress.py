@@ -1,0 +1,71 @@
+"""What every builder shares: exact checkpoints of a training in a work folder, and its step-by-step random numbers."""
+
+import json
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+EVERY_SECONDS = 180
+
+
+class Checkpoint:
+    """Keeps modules, their averages and the optimiser of one training in `folder`, replaced as a whole.
+
+    Random numbers are drawn from `generator(step)`, so a resumed training repeats what an undisturbed one would do.
+    """
+
+    def __init__(self, folder: Path, modules: nn.Module, optimiser: torch.optim.Optimizer, *, seed: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path, self.modules, self.optimiser, self.seed = folder / "checkpoint.safetensors", modules, optimiser, seed
+        self.average = {name: value.detach().clone() for name, value in modules.state_dict().items()}
+        self.saved = time.monotonic()
+
+    def generator(self, step: int) -> torch.Generator:
+        """Return the source of all random numbers of `step`."""
+        return torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+
+    @torch.no_grad()
+    def update_average(self, step: int, *, decay: float) -> None:
+        """Move the average of the weights; early steps weigh more, so that the random start is forgotten."""
+        decay = min(decay, (1 + step) / (10 + step))
+        for name, value in self.modules.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - decay)
+
+    def resume(self) -> int:
+        """Load the last checkpoint, if there is one, and return the number of steps done."""
+        if not self.path.exists():
+            return 0
+        tensors = load_file(self.path)
+        step = int(tensors.pop("step"))
+        self.average = {name: tensors[f"average.{name}"] for name in self.average}
+        self.modules.load_state_dict({name: tensors[f"weights.{name}"] for name in self.average})
+        state = self.optimiser.state_dict()
+        state["state"] = {
+            index: {key: tensors[f"optimiser.{index}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+            for index in range(sum(len(group["params"]) for group in state["param_groups"]))
+        }
+        self.optimiser.load_state_dict(state)
+        return step
+
+    def save(self, step: int, *, now: bool = False) -> None:
+        """Write the checkpoint if the last one is old, or `now`."""
+        if not now and time.monotonic() - self.saved < EVERY_SECONDS:
+            return
+        tensors = {"step": torch.tensor(step)}
+        tensors |= {f"weights.{name}": value.contiguous() for name, value in self.modules.state_dict().items()}
+        tensors |= {f"average.{name}": value.contiguous() for name, value in self.average.items()}
+        for index, entry in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{index}.{key}": value.contiguous() for key, value in entry.items()}
+        partial = self.path.with_suffix(".partial")
+        save_file({name: value.clone() for name, value in tensors.items()}, partial)
+        partial.replace(self.path)
+        self.saved = time.monotonic()
+
+    def log(self, record: dict[str, float]) -> None:
+        """Append one line to the training's log."""
+        with (self.path.parent / "log.jsonl").open("a") as lines:
+            lines.write(json.dumps(record) + "\n")
