@@ -26,7 +26,7 @@ from alchemist_hub.evaluation.aspects import SHOWN, Asked, judged_quality, shown
 from alchemist_hub.evaluation.generate import Settings
 from alchemist_hub.evaluation.judges import JudgeNetwork
 from alchemist_hub.evaluation.pages import number, percent
-from alchemist_hub.evaluation.report import progress
+from alchemist_hub.evaluation.progress import watched
 from alchemist_hub.evaluation.results import write_json
 from alchemist_hub.evaluation.votes import Interval
 from alchemist_hub.miniature.world import Sample, draw_sample, prompts
@@ -86,10 +86,8 @@ def arguments() -> argparse.Namespace:
 
 def painted(base: Path, asked: Sequence[Asked], settings: Settings, work: Path, title: str) -> list[Image.Image]:
     """Paint one picture a prompt, or find it from an earlier run."""
-    with progress() as bar:
-        task = bar.add_task(title, total=len(asked))
-        texts = [prompt.text for prompt in asked]
-        index = generate.paint(base, texts, settings, work, on_done=lambda count: bar.advance(task, count))
+    with watched(title, len(asked)) as advance:
+        index = generate.paint(base, [prompt.text for prompt in asked], settings, work, on_done=advance)
     return [Image.open(work / file).convert("RGB") for file in index["file"].to_pylist()]
 
 

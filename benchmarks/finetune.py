@@ -30,7 +30,8 @@ from alchemist_hub.evaluation.aspects import ASPECTS, SHOWN
 from alchemist_hub.evaluation.generate import Settings
 from alchemist_hub.evaluation.judges import JudgeNetwork
 from alchemist_hub.evaluation.pages import number, p_value, percent
-from alchemist_hub.evaluation.report import judge_pictures, progress
+from alchemist_hub.evaluation.progress import watched
+from alchemist_hub.evaluation.report import judge_pictures
 from alchemist_hub.evaluation.results import BASE, AspectResult, Comparison, compare, write_json
 from alchemist_hub.miniature.world import prompts, truth_file
 from alchemist_hub.training import recipes
@@ -128,11 +129,12 @@ def recaptioned(candidates: pd.DataFrame, keys: list[str], options: argparse.Nam
     if len(missing):
         (stage,) = [step.judge for step in funnel_recipe(options.models).steps if step.judge.name == "recaption"]
         stage.open()
-        with progress() as bar:
-            for start in bar.track(range(0, len(missing), stage.resources.batch), description="prompts"):
+        with watched("prompts", len(missing)) as advance:
+            for start in range(0, len(missing), stage.resources.batch):
                 batch = missing[start : start + stage.resources.batch]
                 told = stage(as_samples(batch))
                 known |= dict(zip(batch["img_key"], told["prompt"].to_pylist(), strict=True))
+                advance(len(batch))
         options.work.mkdir(parents=True, exist_ok=True)
         write_json(known, path)
     return known
@@ -188,15 +190,9 @@ def scored(arm: str, checkpoints: Mapping[tuple[str, int], Path], options: argpa
     columns: dict[str, list[np.ndarray]] = {}
     for seed in range(options.seeds):
         settings = Settings(seeds=(seed,), steps=spec.steps, guidance=spec.guidance)
-        with progress() as bar:
-            task = bar.add_task(f"pictures of {arm}, seed {seed}", total=len(asked))
-            index = generate.paint(
-                checkpoints[arm, seed],
-                [prompt.text for prompt in asked],
-                settings,
-                pictures,
-                on_done=lambda count, bar=bar, task=task: bar.advance(task, count),
-            )
+        with watched(f"pictures of {arm}, seed {seed}", len(asked)) as advance:
+            texts = [prompt.text for prompt in asked]
+            index = generate.paint(checkpoints[arm, seed], texts, settings, pictures, on_done=advance)
         for name, values in judge_pictures(judge, [pictures / f for f in index["file"].to_pylist()], asked).items():
             columns.setdefault(name, []).append(values)
     return {name: np.stack(values, axis=1) for name, values in columns.items()}

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from PIL import Image
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from alchemist_hub import __version__
 from alchemist_hub.errors import EvaluationError
@@ -22,6 +21,7 @@ from alchemist_hub.evaluation import generate, pages, plots, votes
 from alchemist_hub.evaluation.aspects import SHOWN, Asked, aspect_scores, shown_correctly
 from alchemist_hub.evaluation.generate import Settings
 from alchemist_hub.evaluation.judges import Judge
+from alchemist_hub.evaluation.progress import watched
 from alchemist_hub.evaluation.results import BASE, REPORT, Report, compare, write_json
 from alchemist_hub.models import local_folder
 
@@ -94,20 +94,14 @@ def _score(
     """Paint and judge every arm; return arm -> column -> (P, S) and write scores.parquet."""
     shape = (len(prompts), len(settings.seeds))
     asked = [prompt for prompt in prompts for _ in settings.seeds]
+    texts = [prompt.text for prompt in prompts]
     scores, tables = {}, []
-    with progress() as bar:
-        for arm, checkpoint in checkpoints.items():
-            task = bar.add_task(f"pictures of {arm}", total=len(asked))
-            index = generate.paint(
-                checkpoint,
-                [prompt.text for prompt in prompts],
-                settings,
-                out / PICTURES,
-                on_done=lambda count, task=task: bar.advance(task, count),
-            )
-            columns = judge_pictures(judge, [out / PICTURES / file for file in index["file"].to_pylist()], asked)
-            scores[arm] = {name: values.reshape(shape) for name, values in columns.items()}
-            tables.append(_with_columns(index, {"arm": [arm] * len(asked), **columns}))
+    for arm, checkpoint in checkpoints.items():
+        with watched(f"pictures of {arm}", len(asked)) as advance:
+            index = generate.paint(checkpoint, texts, settings, out / PICTURES, on_done=advance)
+        columns = judge_pictures(judge, [out / PICTURES / file for file in index["file"].to_pylist()], asked)
+        scores[arm] = {name: values.reshape(shape) for name, values in columns.items()}
+        tables.append(_with_columns(index, {"arm": [arm] * len(asked), **columns}))
     generate.write_parquet(pa.concat_tables(tables), out / SCORES)
     return scores
 
@@ -159,10 +153,3 @@ def _grid(report: Report, out: Path) -> list[list[Image.Image]]:
         [_open(folder / generate.picture_name(text, report.seeds[0])) for folder in folders]
         for text in report.prompts[:GRID_PROMPTS]
     ]
-
-
-def progress() -> Progress:
-    """Return the progress display of the evaluation: what, how many of how many, how long still."""
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-    )
