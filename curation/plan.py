@@ -119,7 +119,7 @@ class Outline:
 
     def to_json(self) -> dict[str, Any]:
         """Return this outline as JSON values."""
-        return {"name": self.name, "steps": [asdict(step) for step in self.steps]}
+        return json.loads(json.dumps({"name": self.name, "steps": [asdict(step) for step in self.steps]}))
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Outline":
