@@ -1,0 +1,163 @@
+"""The command group `curate`, as a person uses it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer
+from toy_stages import recipe, write_pool
+from typer.testing import CliRunner
+
+from curation import cli, recipes
+from curation.records import img_key
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def app(monkeypatch) -> typer.Typer:
+    """The group, with toy judges in the place of the miniature's."""
+    monkeypatch.setattr(recipes, "miniature", lambda models: recipe(Path(models) / "log"))
+    return cli.make_app(lambda: Path(os.environ["TOY_LOG"]))
+
+
+@pytest.fixture
+def ask(app, tmp_path, monkeypatch):
+    monkeypatch.setenv("TOY_LOG", str(tmp_path))
+
+    def run(*words):
+        return CliRunner().invoke(app, [str(word) for word in words])
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    return write_pool(tmp_path_factory.mktemp("files") / "pool")
+
+
+@pytest.fixture(scope="module")
+def finished(pool, tmp_path_factory):
+    run = tmp_path_factory.mktemp("finished") / "run"
+    assert cli.curate(recipe(), pool, run, workers=1) == run / "dataset"
+    return run
+
+
+def test_run_judges_freezes_and_says_what_to_do_next(ask, pool, tmp_path):
+    told = ask("run", "--source", pool, "--out", tmp_path / "run", "--workers", 1, "--top", 5, "--set", "light=0.29")
+    assert told.exit_code == 0, told.output
+    assert "5 samples in" in told.stdout and "alchemist train --data" in told.stdout
+    assert "6 too dark, 2 undecodable" in told.stdout
+    assert "light: 22 of 22" in told.stderr  # no terminal here: lines in the place of bars
+    assert json.loads((tmp_path / "run" / "dataset" / "dataset.json").read_text())["samples"] == 5
+    saved = json.loads((tmp_path / "run" / "funnel.json").read_text())
+    assert [row["step"] for row in saved] == ["source", "light", "rank", "wide"]
+    log = (tmp_path / "log").read_text()
+    again = ask("run", "--source", pool, "--out", tmp_path / "run", "--workers", 1, "--top", 5, "--set", "light=0.29")
+    assert again.exit_code == 0 and (tmp_path / "log").read_text() == log
+
+
+def test_a_pool_of_which_nothing_passes_ends_normally(ask, pool, tmp_path):
+    told = ask("run", "--source", pool, "--out", tmp_path / "run", "--workers", 1, "--set", "light=2")
+    assert told.exit_code == 0
+    assert "no sample passed every rule" in told.stdout
+    assert not (tmp_path / "run" / "dataset").exists()
+
+
+def test_funnel_answers_what_if_without_changing_the_run(ask, finished):
+    before = (finished / "recipe.json").read_bytes(), (finished / "funnel.json").read_bytes()
+    plain = ask("funnel", finished)
+    assert plain.exit_code == 0 and "4 too dark, 2 undecodable" in plain.stdout
+    asked = ask("funnel", finished, "--set", "light=0.5")
+    assert "10 too dark" in asked.stdout and "what if" in asked.stdout
+    assert ((finished / "recipe.json").read_bytes(), (finished / "funnel.json").read_bytes()) == before
+
+
+def test_funnel_is_drawn(ask, finished, tmp_path):
+    told = ask("funnel", finished, "--plot", tmp_path / "funnel.png")
+    assert told.exit_code == 0
+    assert (tmp_path / "funnel.png").read_bytes().startswith(b"\x89PNG")
+    refused = ask("funnel", finished, "--plot", tmp_path / "nowhere" / "funnel.png")
+    assert refused.exit_code == 2 and refused.stderr.startswith("error: cannot write")
+
+
+def test_why_tells_every_score_and_threshold(ask, finished, pool):
+    dark = ask("why", "001.jpg", "--run", finished)
+    assert dark.exit_code == 0
+    assert "light >= 0.2" in dark.stdout and "drop: too dark" in dark.stdout
+    assert dark.stdout.splitlines()[-1] == "dropped at light: too dark"
+    bright = ask("why", img_key((pool / "019.jpg").read_bytes())[:12], "--run", finished)
+    assert bright.stdout.splitlines()[-1] == "kept"
+    assert "impact_rank <= 11" in bright.stdout and "wide = 24" in bright.stdout
+    broken = ask("why", pool / "broken0.jpg", "--run", finished)
+    assert "dropped at light: undecodable: damaged" in broken.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("run", "--source", "{tmp}/nowhere", "--out", "{tmp}/run"), "no such folder"),
+        (("run", "--source", "{tmp}/empty", "--out", "{tmp}/run"), "holds no image"),
+        (("run", "--source", "{pool}", "--out", "{tmp}/file/run"), "cannot write to"),
+        (("run", "--source", "{pool}", "--out", "{tmp}/run", "--set", "light=bright"), "expected COLUMN=NUMBER"),
+        (("run", "--source", "{pool}", "--out", "{tmp}/run", "--set", "lihgt=1"), "no rule reads the column 'lihgt'"),
+        (("run", "--source", "{pool}", "--out", "{tmp}/run", "--recipe", "alchemist"), "--models DIR"),
+        (("funnel", "{tmp}/empty"), "is not a run folder"),
+        (("funnel", "{finished}", "--set", "x=1"), "no rule reads the column 'x'"),
+        (("why", "nobody.jpg", "--run", "{finished}"), "no sample of"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(ask, pool, finished, tmp_path, words, line):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("in the way")
+    told = ask(*(word.format(tmp=tmp_path, pool=pool, finished=finished) for word in words))
+    assert told.exit_code == 2
+    assert told.stderr.startswith("error: ") and line in told.stderr
+    assert told.stderr.count("\n") == 1
+
+
+def test_help_loads_nothing_heavy():
+    script = (
+        "import sys; from curation.cli import make_app; from typer.testing import CliRunner; "
+        "told = CliRunner().invoke(make_app(None), ['run', '--help']); assert '--source' in told.output; "
+        "print([name for name in ('torch', 'duckdb', 'pyarrow', 'numpy', 'matplotlib') if name in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from toy_stages import recipe
+from curation import cli, recipes
+if __name__ == "__main__":
+    recipes.miniature = lambda models: recipe(seconds=0.2)
+    cli.make_app(Path)()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+def test_ctrl_c_says_how_to_go_on_and_exits_130(pool, tmp_path):
+    script, run = tmp_path / "script.py", tmp_path / "run"
+    script.write_text(SCRIPT.format(tests=str(ROOT / "tests")))
+    process = subprocess.Popen(
+        [sys.executable, script, "run", "--source", pool, "--out", run, "--workers", "2"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    end = time.monotonic() + 60
+    while not list(run.rglob("*.done")) and time.monotonic() < end:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"the same command goes on from {run}" in error and "Traceback" not in error
