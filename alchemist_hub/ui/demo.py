@@ -6,6 +6,8 @@ from threading import Thread
 from typing import Any
 
 import gradio as gr
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
 
 from alchemist_hub.ui.compare import build_compare
 from alchemist_hub.ui.services import Services
@@ -37,15 +39,19 @@ def make_demo(services: Services) -> gr.Blocks:
     return demo.queue(max_size=32)
 
 
-def launch(services: Services, **options: Any) -> Any:
+def launch(services: Services, **options: Any) -> gr.Blocks:
     """Serve the page (port: GRADIO_SERVER_PORT) and load the first pair meanwhile; `options` as of `Blocks.launch`."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
     first = next(iter(services.pairs.values()))
     Thread(target=first.pair, name="first pair", daemon=True).start()
-    return make_demo(services).launch(
+    demo = make_demo(services)
+    demo.launch(
         theme=theme(), css=STYLE.read_text(encoding="utf-8"), footer_links=["api", "settings"],
         run_history=False, ssr_mode=False, **options,
     )  # fmt: skip
+    return demo
 
 
 def theme() -> gr.themes.Base:
