@@ -12,9 +12,15 @@ from curation.plan import Outline, Recipe, Segment, Step
 from curation.stages.base import Rule
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
     from curation.stages.base import Stage
 
-__all__ = ["Outline", "Recipe", "Segment", "Step", "alchemist", "miniature"]
+    LabelledPictures = tuple[Sequence[np.ndarray], np.ndarray]
+
+__all__ = ["Outline", "Recipe", "Segment", "Step", "alchemist", "calibrate_miniature", "miniature"]
 
 # The miniature, (ours): chosen on pools that no reported figure is taken from.
 MINIATURE_AREA = 32 * 32  # pixels: half the side of a picture of the pool
@@ -89,6 +95,33 @@ def alchemist(models: str | Path, *, top: int = TOP) -> Recipe:
         iqa_rule=Rule(column="iqa", op=">", threshold=IQA, reason="quality too low"),
         top_rule=_top_rule(top),
     )
+
+
+def calibrate_miniature(
+    base: str | Path, out: Path, *, calibration: "LabelledPictures", held_out: "LabelledPictures"
+) -> None:
+    """Calibrate the miniature's estimator on one set of labelled pictures, measure it on another, save it to `out`.
+
+    A set is uint8 pictures (H,W,3) and whether each is good (B,). Raises CalibrationError for labels of one kind.
+    """
+    import torch
+    from diffusers import StableDiffusionPipeline
+    from rich.progress import Progress
+
+    from curation.estimator.controls import Labelled, build_estimator
+    from curation.estimator.keywords import MINIATURE
+
+    pipe = StableDiffusionPipeline.from_pretrained(base, dtype=torch.float32, safety_checker=None)
+    with Progress() as bars:
+        bar = bars.add_task("calibrating the estimator", total=None)
+        build_estimator(
+            pipe,
+            out,
+            calibration=Labelled(images=calibration[0], labels_B=calibration[1]),
+            held_out=Labelled(images=held_out[0], labels_B=held_out[1]),
+            family=MINIATURE,
+            progress=lambda done, total: bars.update(bar, completed=done, total=total),
+        )
 
 
 def _funnel(

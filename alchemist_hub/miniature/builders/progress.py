@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-EVERY_SECONDS = 180
+EVERY_SECONDS = 120
 
 
 class Checkpoint:
