@@ -17,10 +17,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import transformers
 from datasets import Dataset, Features, Image, Value
 from simple_measures import best_simple_measure, simple_features
 
@@ -28,7 +30,7 @@ from alchemist_hub import miniature, models
 from alchemist_hub.evaluation import generate, plots
 from alchemist_hub.evaluation.aspects import ASPECTS, SHOWN
 from alchemist_hub.evaluation.generate import Settings
-from alchemist_hub.evaluation.judges import JudgeNetwork
+from alchemist_hub.evaluation.judges import Judge, JudgeNetwork
 from alchemist_hub.evaluation.pages import number, p_value, percent
 from alchemist_hub.evaluation.progress import watched
 from alchemist_hub.evaluation.report import judge_pictures
@@ -52,6 +54,8 @@ PROMPT_SEED = 50
 def main() -> None:
     """Choose, train, paint, judge, compare, write."""
     options = arguments()
+    transformers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.disable_progress_bar()
     candidates = read_candidates(options.run, options.pool)
     count = int(candidates["kept"].sum())
     measure = best_simple_measure()
@@ -62,7 +66,8 @@ def main() -> None:
         (arm, seed): trained(arm, seed, candidates, keys, texts, options) for (arm, seed), keys in chosen.items()
     }
     checkpoints |= {(BASE, seed): options.models / "base" for seed in range(options.seeds)}
-    scores = {arm: scored(arm, checkpoints, options) for arm in (BASE, *ARMS)}
+    judge = JudgeNetwork.load(options.models / "judge")
+    scores = {arm: scored(arm, checkpoints, judge, options) for arm in (BASE, *ARMS)}
     comparisons = compare(scores, PAIRS)
     write(
         {
@@ -166,7 +171,8 @@ def trained(
     write_data(rows, texts, data)
     print(f"{arm}, seed {seed}: {len(rows)} pictures", flush=True)
     recipe = recipes.miniature(seed=seed, **overrides(options))
-    return train(recipe, base=options.models / "base", data=data, out=options.work / "runs" / f"{arm}-{seed}")
+    run, cache = options.work / "runs" / f"{arm}-{seed}", options.work / "cache"
+    return train(recipe, base=options.models / "base", data=data, out=run, cache=cache)
 
 
 def write_data(rows: pd.DataFrame, texts: Mapping[str, str], folder: Path) -> None:
@@ -183,10 +189,12 @@ def write_data(rows: pd.DataFrame, texts: Mapping[str, str], folder: Path) -> No
     part.replace(folder / "train.parquet")
 
 
-def scored(arm: str, checkpoints: Mapping[tuple[str, int], Path], options: argparse.Namespace) -> dict[str, np.ndarray]:
+def scored(
+    arm: str, checkpoints: Mapping[tuple[str, int], Path], judge: Judge, options: argparse.Namespace
+) -> dict[str, np.ndarray]:
     """Paint and judge an arm: seed s of the sampling with the checkpoint of training seed s. Columns are (P, S)."""
     spec, asked = models.model("mini"), prompts(options.prompts, seed=PROMPT_SEED)
-    judge, pictures = JudgeNetwork.load(options.models / "judge"), options.work / "pictures"
+    pictures = options.work / "pictures"
     columns: dict[str, list[np.ndarray]] = {}
     for seed in range(options.seeds):
         settings = Settings(seeds=(seed,), steps=spec.steps, guidance=spec.guidance)
