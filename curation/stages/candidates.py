@@ -13,7 +13,7 @@ import numpy as np
 BANDS = 4
 BITS = 16  # of a band
 BLOCK = 2_000_000  # comparisons held at once
-CROWD = 1000  # rows of a bucket that are looked at: random hashes fill one so far only beyond 65 million samples
+CROWD = 256  # rows of a bucket that are looked at: random hashes fill one so far only beyond 16 million samples
 
 
 def near_pairs(
@@ -73,6 +73,6 @@ def _nearest(pairs: np.ndarray, hashes: np.ndarray, queries: np.ndarray, most: i
     """Order pairs i * N + j by i, then distance, then j; drop repeated ones and what is beyond the `most` of an i."""
     pairs = np.unique(pairs)
     i, j = np.divmod(pairs, len(hashes))
-    order = np.lexsort((j, np.bitwise_count(queries[i] ^ hashes[j]), i))
+    order = np.argsort(i * 128 + np.bitwise_count(queries[i] ^ hashes[j]), kind="stable")
     rank = np.arange(len(order)) - np.searchsorted(i, i)  # i is sorted already
     return pairs[order[rank < most]]
