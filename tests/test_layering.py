@@ -203,7 +203,5 @@ def test_help_loads_no_heavy_package(arguments: tuple[str, ...]) -> None:
         "except SystemExit as end:\n"
         "    print(sorted({'torch', 'diffusers', 'transformers', 'gradio', 'cv2'} & set(sys.modules)), end.code)\n"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
+    run = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert run.stdout.splitlines()[-1] == "[] 0", run.stdout + run.stderr

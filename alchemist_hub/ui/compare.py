@@ -90,9 +90,7 @@ def build_compare(page: gr.Blocks, services: Services) -> None:
         lambda: _rest("Cancelled."), None, [status, start, cancel],
         cancels=[running], queue=False, api_visibility="private",
     )  # fmt: skip
-    model.change(
-        lambda key: _of_model(services.pairs[key]), model, [steps, guidance, notice], api_visibility="private"
-    )
+    model.change(lambda key: _of_model(services.pairs[key]), model, [steps, guidance, notice], api_visibility="private")
     page.load(lambda: opening(first), None, result, api_visibility="private", **RUNNING)
     _add_endpoint(services, asked)
 

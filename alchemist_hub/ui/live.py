@@ -85,9 +85,7 @@ def _paint_both(pair: Pair, settings: Settings, views: "SimpleQueue[View | None]
     return replace(view, painting=None, step=settings.steps)
 
 
-def _shower(
-    pipe: DiffusionPipeline, view: View, views: "SimpleQueue[View | None]"
-) -> Callable[[int, Tensor], None]:
+def _shower(pipe: DiffusionPipeline, view: View, views: "SimpleQueue[View | None]") -> Callable[[int, Tensor], None]:
     """Return what shows a side's steps: never faster than the watcher looks, and at a bounded share of the time."""
     rested = 0.0
 
