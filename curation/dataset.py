@@ -50,6 +50,8 @@ def freeze(run: str | Path) -> Path:
     if not _is_current(folder, described):
         temporary = ledger.run / f".dataset.{os.getpid()}.tmp"
         with shards.writing(folder):
+            for leftover in ledger.run.glob(".dataset.*"):  # of a freeze that was killed
+                shutil.rmtree(leftover)
             _write(temporary, kept, image_reader(ledger, open_source(ledger.source["location"])), described)
             _replace(folder, temporary)
     return folder
@@ -115,7 +117,6 @@ def _is_current(folder: Path, described: dict[str, Any]) -> bool:
 
 
 def _write(folder: Path, kept: pa.Table, read_image: Callable[[str], bytes], described: dict[str, Any]) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
     (folder / "data").mkdir(parents=True)
     files = list(_by_size(kept))
     for number, part in enumerate(files):

@@ -12,15 +12,16 @@ from multiprocessing.connection import Connection
 import pyarrow as pa
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
-ONE_THREAD = dict.fromkeys(THREADS, "1") | {"TOKENIZERS_PARALLELISM": "false"}  # read as a worker's libraries load
+QUIET = {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error"}  # the run has its bar
+ENVIRONMENT = dict.fromkeys(THREADS, "1") | {"TOKENIZERS_PARALLELISM": "false"} | QUIET  # read as libraries load
 _PR_SET_PDEATHSIG = 1
 
 
 @contextmanager
 def birth() -> Iterator[None]:
-    """Workers start where a task is submitted: with one thread each, and deaf to Ctrl-C, which is their parent's."""
-    before = {name: os.environ.get(name) for name in ONE_THREAD}
-    os.environ.update(ONE_THREAD)
+    """Workers start where a task is submitted: one thread each, quiet, and deaf to Ctrl-C, which is their parent's."""
+    before = {name: os.environ.get(name) for name in ENVIRONMENT}
+    os.environ.update(ENVIRONMENT)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if hasattr(signal, "pthread_sigmask") else None
     try:
         yield

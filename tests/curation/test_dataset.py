@@ -135,6 +135,13 @@ def test_a_folder_that_is_no_data_set_is_never_removed(run):
     assert not list(run.glob(".dataset*"))
 
 
+def test_what_a_killed_freeze_left_is_cleared_away(run):
+    (run / ".dataset.123.tmp" / "data").mkdir(parents=True)
+    (run / ".dataset.123.tmp" / "data" / "half.parquet").write_bytes(b"PAR1")
+    dataset.freeze(run)
+    assert not list(run.glob(".dataset*"))
+
+
 def test_a_picture_that_is_gone_is_named(finished, tmp_path):
     shutil.copytree(finished / "pool", tmp_path / "pool")
     embedded.run(recipe(), tmp_path / "pool", tmp_path / "run", workers=1)

@@ -17,6 +17,7 @@ from curation import shards
 from curation.engines import embedded
 from curation.engines.base import PIXELS_PER_BATCH, batches
 from curation.engines.progress import Silence
+from curation.engines.worker import birth
 from curation.errors import EngineError, LedgerError, RecipeError
 from curation.explain import funnel, why
 from curation.ledger import Ledger
@@ -264,6 +265,14 @@ def test_a_disk_that_cannot_be_written_is_one_line(tmp_path, pool):
 def test_a_stage_that_loses_rows_is_caught(tmp_path, pool):
     with pytest.raises(RecipeError, match="stage lose did not return the . rows"):
         embedded.run(Recipe(name="x", steps=(Step(judge=Lose()),)), pool, tmp_path / "run", workers=1)
+
+
+def test_workers_begin_with_one_thread_and_the_parent_keeps_its_own(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    with birth():
+        assert (os.environ["OMP_NUM_THREADS"], os.environ["TQDM_DISABLE"]) == ("1", "1")
+    assert os.environ["OMP_NUM_THREADS"] == "7" and "TQDM_DISABLE" not in os.environ
 
 
 def test_workers_fit_the_resources():

@@ -25,7 +25,14 @@ PRETTY = Rule(column="pretty", op=">", threshold=0.25, reason="plain")
 
 def step(name, segment, columns, *rules, reduction=False):
     return StepOutline(
-        name=name, segment=segment, is_reduction=reduction, version="1", config={}, reads=(), columns=columns, rules=rules
+        name=name,
+        segment=segment,
+        is_reduction=reduction,
+        version="1",
+        config={},
+        reads=(),
+        columns=columns,
+        rules=rules,
     )
 
 
