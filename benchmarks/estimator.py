@@ -11,106 +11,29 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
+import pandas as pd
 import torch
 from diffusers import StableDiffusionPipeline
+from simple_measures import LOGISTIC, fitted_scores, simple_features
 
 from alchemist_hub.miniature import weights
-from alchemist_hub.miniature.world import draw_sample
+from alchemist_hub.miniature.labelled import CALIBRATION_SEED, HELD_OUT_SEED, clean_files
 from curation.estimator import score
 from curation.estimator.calibration import Calibration, Estimator
 from curation.estimator.controls import KEYWORDS, Labelled, calibrate_with_controls, held_out_figures
-from curation.estimator.fitting import Search
 from curation.estimator.keywords import MINIATURE
-from curation.images import decode, to_jpeg
+from curation.images import decode
 
-CALIBRATION_SEED, HELD_OUT_SEED = 11, 12  # the base was trained on seed 1, judges on seed 2
-TIERS = ("excellent", "good", "good") + ("plain",) * 6  # the web's mixture of clean pictures
 GATE = 0.80
 
 
-def clean_pictures(seed: int, count: int) -> Labelled:
-    """Draw `count` clean pictures of the world as the JPEG files of a pool would show them."""
-    rng = np.random.default_rng((seed, 0xE57))
-    samples, index = [], 0
-    while len(samples) < count:
-        sample = draw_sample(seed, index, tier=TIERS[index % len(TIERS)])
-        index += 1
-        if not sample.truth.unsafe:
-            samples.append(sample)
-    images = [as_published(sample.image, int(rng.integers(86, 97))) for sample in samples]
-    return Labelled(images=images, labels_B=np.array([sample.truth.tier != "plain" for sample in samples]))
-
-
-def as_published(image: np.ndarray, quality: int) -> np.ndarray:
-    """Return the picture after JPEG with chroma subsampling, as `world.write_pool` writes it."""
-    _, data = cv2.imencode(".jpg", image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, quality))
-    return decode(data.tobytes())
-
-
-def grey(image: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float64)
-
-
-def colourfulness(image: np.ndarray) -> float:
-    """Hasler and Suesstrunk's M3."""
-    red, green, blue = np.moveaxis(image.astype(np.float64), -1, 0)
-    opponents = np.stack([red - green, (red + green) / 2 - blue])
-    return float(np.linalg.norm(opponents.std(axis=(1, 2))) + 0.3 * np.linalg.norm(opponents.mean(axis=(1, 2))))
-
-
-def entropy(image: np.ndarray) -> float:
-    share = np.bincount(grey(image).astype(int).ravel() // 4, minlength=64) / image[..., 0].size
-    return float(-(share[share > 0] * np.log2(share[share > 0])).sum())
-
-
-SIMPLE: dict[str, Callable[[np.ndarray], float]] = {
-    "JPEG size": lambda image: float(np.log(len(to_jpeg(image, quality=90)))),
-    "contrast": lambda image: float(grey(image).std()),
-    "Laplacian variance": lambda image: float(np.log(cv2.Laplacian(grey(image), cv2.CV_64F).var() + 1e-6)),
-    "colourfulness": colourfulness,
-    "saturation": lambda image: float(cv2.cvtColor(image, cv2.COLOR_RGB2HSV)[..., 1].mean()),
-    "brightness": lambda image: float(grey(image).mean()),
-    "entropy": entropy,
-}
-ALL_SIMPLE = "logistic regression of simple measures"
-
-
-def simple_features(pictures: Labelled) -> np.ndarray:
-    """Return the simple measures (B, F) in the order of `SIMPLE`."""
-    return np.array([[measure(image) for measure in SIMPLE.values()] for image in pictures.images])
-
-
-def simple_scores(calibration: Labelled, held_out: Labelled) -> dict[str, np.ndarray]:
-    """Score held-out pictures by each simple measure and by all of them, signs and weights from calibration."""
-    known_BF, fresh_BF = simple_features(calibration), simple_features(held_out)
-    labels_B = calibration.labels_B
-    sign_F = np.where(score.auc_per_feature(known_BF, labels_B) >= 0.5, 1.0, -1.0)
-    fold_B = score.folds(labels_B, count=5, seed=0)
-    ridge = max((score.cross_validated_auc(known_BF, labels_B, fold_B, ridge=r), r) for r in Search().ridges)[1]
-    mean_F, std_F = known_BF.mean(axis=0), known_BF.std(axis=0)
-    weights_F1 = score.fit_ridge_logistic(score.standardised(known_BF, mean_F, std_F), labels_B, ridge=ridge)
-    scores = {name: fresh_BF[:, i] * sign_F[i] for i, name in enumerate(SIMPLE)}
-    return scores | {ALL_SIMPLE: score.linear_score(fresh_BF, mean_F, std_F, weights_F1)}
-
-
-def both_together(
-    pipe: StableDiffusionPipeline, estimator: Calibration, calibration: Labelled, held_out: Labelled
-) -> np.ndarray:
-    """Score held-out pictures by the estimator and the simple measures in one regression: what each still lacks."""
-    judge = Estimator(pipe, estimator)
-    known_BF, fresh_BF = (
-        np.column_stack([judge.score(part.images)["impact"], simple_features(part)]) for part in (calibration, held_out)
-    )
-    mean_F, std_F = known_BF.mean(axis=0), known_BF.std(axis=0)
-    fitted = score.fit_ridge_logistic(score.standardised(known_BF, mean_F, std_F), calibration.labels_B, ridge=10.0)
-    return score.linear_score(fresh_BF, mean_F, std_F, fitted)
+def simple_features_of(files: list[bytes]) -> pd.DataFrame:
+    return pd.DataFrame([simple_features(data) for data in files])
 
 
 def seconds_per_picture(pipe: StableDiffusionPipeline, calibration: Calibration, images: list[np.ndarray]) -> float:
@@ -124,20 +47,25 @@ def seconds_per_picture(pipe: StableDiffusionPipeline, calibration: Calibration,
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Calibrate, measure, compare; return every figure."""
     pipe = StableDiffusionPipeline.from_pretrained(arguments.model, dtype=torch.float32, safety_checker=None)
-    calibration = clean_pictures(CALIBRATION_SEED, arguments.pictures)
-    held_out = clean_pictures(HELD_OUT_SEED, arguments.pictures)
+    known_files, known_labels = clean_files(CALIBRATION_SEED, arguments.pictures)
+    fresh_files, fresh_labels = clean_files(HELD_OUT_SEED, arguments.pictures)
+    calibration = Labelled(images=[decode(data) for data in known_files], labels_B=known_labels)
+    held_out = Labelled(images=[decode(data) for data in fresh_files], labels_B=fresh_labels)
     calibrations = calibrate_with_controls(pipe, calibration, family=MINIATURE, progress=show_progress)
     shipped = calibrations[KEYWORDS]
     figures = held_out_figures(pipe, calibrations, held_out)
     if arguments.save:
         shipped.with_held_out(figures).save(arguments.save)
-    impact = Estimator(pipe, shipped).score(held_out.images)["impact"]
-    simple = simple_scores(calibration, held_out)
-    together = both_together(pipe, shipped, calibration, held_out)
+    judge = Estimator(pipe, shipped)
+    impact = judge.score(held_out.images)["impact"]
+    known, fresh = simple_features_of(known_files), simple_features_of(fresh_files)
+    simple = fitted_scores(known, known_labels, fresh)
+    known_impact = judge.score(calibration.images)["impact"]
+    together = fitted_scores(known.assign(impact=known_impact), known_labels, fresh.assign(impact=impact))[LOGISTIC]
     beside = score.compare_aucs(
         {"estimator": impact, **simple, "estimator and simple measures": together},
         held_out.labels_B,
-        [("estimator", name) for name in simple] + [("estimator and simple measures", ALL_SIMPLE)],
+        [("estimator", name) for name in simple] + [("estimator and simple measures", LOGISTIC)],
     )
     return {
         "date": date.today().isoformat(),

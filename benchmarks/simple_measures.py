@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from alchemist_hub.evaluation.metrics import auc
-from alchemist_hub.miniature.world import draw_sample
+from alchemist_hub.miniature.labelled import clean_files
 
 LABELLED = 977_050  # pool seed of the labelled pictures
 FIT, CHOOSE = 600, 600
@@ -55,26 +55,28 @@ def simple_features(data: bytes) -> dict[str, float]:
 def best_simple_measure() -> SimpleMeasure:
     """Fit on the first half of the labelled pictures, choose the best by AUC on the second."""
     features, labels = labelled()
-    regression = make_pipeline(StandardScaler(), LogisticRegression()).fit(features[:FIT], labels[:FIT])
-    signs = {name: 1 if auc(features[name][:FIT], labels[:FIT]) >= 0.5 else -1 for name in features} | {LOGISTIC: 1}
+    regression, signs = fit(features[:FIT], labels[:FIT])
     aucs = {name: auc(_score(features[FIT:], name, sign, regression), labels[FIT:]) for name, sign in signs.items()}
     best = max(aucs, key=lambda name: aucs[name])
     return SimpleMeasure(name=best, sign=signs[best], regression=regression if best == LOGISTIC else None, aucs=aucs)
 
 
+def fit(features: pd.DataFrame, labels: np.ndarray) -> tuple[Pipeline, dict[str, int]]:
+    """Return the regression of all measures and the direction of each, the regression among them."""
+    regression = make_pipeline(StandardScaler(), LogisticRegression()).fit(features, labels)
+    return regression, {name: 1 if auc(features[name], labels) >= 0.5 else -1 for name in features} | {LOGISTIC: 1}
+
+
+def fitted_scores(known: pd.DataFrame, labels: np.ndarray, fresh: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Score fresh pictures by every measure and their regression, directions and weights from the known ones."""
+    regression, signs = fit(known, labels)
+    return {name: _score(fresh, name, sign, regression) for name, sign in signs.items()}
+
+
 def labelled() -> tuple[pd.DataFrame, np.ndarray]:
     """Return (features, is excellent or good) of FIT + CHOOSE clean pictures, encoded as a pool's are."""
-    rows, labels, index = [], [], 0
-    qualities = np.random.default_rng(LABELLED)
-    while len(rows) < FIT + CHOOSE:
-        sample = draw_sample(LABELLED, index)
-        index += 1
-        if sample.truth.tier != "degraded" and not sample.truth.unsafe:
-            quality = int(qualities.integers(86, 97))
-            _, data = cv2.imencode(".jpg", sample.image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, quality))
-            rows.append(simple_features(data.tobytes()))
-            labels.append(sample.truth.tier in ("excellent", "good"))
-    return pd.DataFrame(rows), np.array(labels)
+    files, good = clean_files(LABELLED, FIT + CHOOSE)
+    return pd.DataFrame([simple_features(data) for data in files]), good
 
 
 def _score(features: pd.DataFrame, name: str, sign: int, regression: Pipeline | None) -> np.ndarray:

@@ -39,11 +39,11 @@ class Scale:
     pool: int = 100_000  # pictures the base learns from
     code_pool: int = 10_000  # of them fit the patch code
     decoder_pool: int = 40_000
-    decoder_steps: int = 12_000
+    decoder_steps: int = 4_800
     base_samples: int = 200_000
     network_pool: int = 24_000  # for each of the small networks
-    epochs: tuple[tuple[str, int], ...] = (("safety", 3), ("defects", 6), ("iqa", 5), ("judge", 8))
-    caption_samples: int = 120_000
+    epochs: tuple[tuple[str, int], ...] = (("safety", 1), ("defects", 6), ("iqa", 3), ("judge", 5))
+    caption_samples: int = 90_000
 
 
 FULL = Scale()
@@ -71,7 +71,9 @@ class Build:
         """Autoencoder, UNet and text encoder, from the raw pool."""
         images, rows = self.pool(FUNNEL_SEED, self.scale.pool)
         code = vae.fit_patch_code(images[: self.scale.code_pool])
-        sharp = [index for index in range(min(self.scale.decoder_pool, len(rows))) if "noise" not in rows[index]["defects"]]
+        sharp = [
+            index for index in range(min(self.scale.decoder_pool, len(rows))) if "noise" not in rows[index]["defects"]
+        ]
         autoencoder = vae.train_decoder(
             self.work / "decoder", vae.new_vae(code), images[sharp], steps=self.scale.decoder_steps
         )
@@ -162,14 +164,18 @@ def _save_pipeline(pipeline: Any, folder: Path) -> None:
     pipeline.save_pretrained(folder)
     path = folder / "text_encoder" / "model.safetensors"
     tensors = load_file(path)
-    renamed = {name if name.startswith("text_model.") else f"text_model.{name}": value for name, value in tensors.items()}
+    renamed = {
+        name if name.startswith("text_model.") else f"text_model.{name}": value for name, value in tensors.items()
+    }
     save_file(renamed, path, metadata={"format": "pt"})
 
 
 def main() -> None:
     """Read the command line and build the parts asked for, in their order."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path("runs/build"), help="checkpoints and pools (default: runs/build)")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/build"), help="checkpoints and pools (default: runs/build)"
+    )
     parser.add_argument("--out", type=Path, default=weights(), help="where the models go (default: inside the package)")
     parser.add_argument("--only", nargs="+", choices=tuple(PARTS), default=tuple(PARTS), help="parts to build")
     parser.add_argument("--threads", type=int, default=2, help="threads of each training (default: 2)")

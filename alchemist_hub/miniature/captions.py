@@ -86,9 +86,8 @@ def web_caption(scene: Scene, rng: np.random.Generator) -> str:
         body = _any(rng, BODIES) if wrong == 2 else body
     relation = _any(rng, RISING_PHRASES if scene.rising else HIGH_PHRASES)
     parts = [_subject(ground, body, relation)]
-    if style != "photo" or rng.random() < 0.6:
-        if rng.random() < 0.93:
-            parts.insert(0, _any(rng, STYLE_PHRASES[style]))
+    if (style != "photo" or rng.random() < 0.6) and rng.random() < 0.93:
+        parts.insert(0, _any(rng, STYLE_PHRASES[style]))
     if rng.random() < 0.85:
         parts.append(_any(rng, TIME_PHRASES[time]))
     words = quality_words(scene, rng)

@@ -68,7 +68,9 @@ def watermark(image: np.ndarray, strength: float, rng: np.random.Generator) -> n
     scale *= min(1.0, 0.92 * side / width)
     x = int(rng.uniform(0.02, max(0.04, 1 - 1.05 * width / side)) * side)
     y = int(rng.uniform(0.25, 0.9) * side)
-    layer = cv2.putText(image.copy(), word, (x, max(height, y)), cv2.FONT_HERSHEY_SIMPLEX, scale, (245, 245, 245), thick, cv2.LINE_AA)
+    layer = cv2.putText(
+        image.copy(), word, (x, max(height, y)), cv2.FONT_HERSHEY_SIMPLEX, scale, (245, 245, 245), thick, cv2.LINE_AA
+    )
     opacity = 0.55 + 0.40 * strength
     return cv2.addWeighted(layer, opacity, image, 1 - opacity, 0)
 

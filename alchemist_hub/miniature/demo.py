@@ -62,7 +62,9 @@ def run_demo(
     )
     console.rule("5 of 5: the card", align="left")
     card = write_card(out / "report", out / "card" / "README.md")
-    console.print(f"data set     {data}\ncheckpoint   {tuned}\nreport       {out / 'report' / 'report.html'}\ncard         {card}")
+    console.print(
+        f"data set     {data}\ncheckpoint   {tuned}\nreport       {out / 'report' / 'report.html'}\ncard         {card}"
+    )
     return out / "report"
 
 

@@ -9,24 +9,27 @@ CALIBRATION_SEED, HELD_OUT_SEED = 11, 12  # no pool of these seeds was ever trai
 TIERS = ("excellent", "good", "good", *("plain",) * 6)  # the web's mixture of clean pictures
 
 
-def clean_pictures(seed: int, count: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """Return `count` clean safe pictures, uint8 RGB (64,64,3), and whether each is good (B,): not plain.
-
-    Pictures went through a JPEG file of ordinary quality, as those of a pool did.
-    """
-    rng = np.random.default_rng((seed, 0xE57))
-    images: list[np.ndarray] = []
+def clean_files(seed: int, count: int) -> tuple[list[bytes], np.ndarray]:
+    """Return `count` clean safe pictures as JPEG files of a pool's qualities, and whether each (B,) is not plain."""
+    qualities = np.random.default_rng((seed, 0xE57))
+    files: list[bytes] = []
     good: list[bool] = []
     index = 0
-    while len(images) < count:
+    while len(files) < count:
         sample = draw_sample(seed, index, tier=TIERS[index % len(TIERS)])
         index += 1
         if not sample.truth.unsafe:
-            images.append(_as_published(sample.image, int(rng.integers(86, 97))))
+            quality = (cv2.IMWRITE_JPEG_QUALITY, int(qualities.integers(86, 97)))
+            files.append(cv2.imencode(".jpg", sample.image[..., ::-1], quality)[1].tobytes())
             good.append(sample.truth.tier != "plain")
-    return images, np.array(good)
+    return files, np.array(good)
 
 
-def _as_published(image: np.ndarray, quality: int) -> np.ndarray:
-    _, data = cv2.imencode(".jpg", image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, quality))
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+def clean_pictures(seed: int, count: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return the pictures of `clean_files`, decoded: uint8 RGB (64,64,3)."""
+    files, good = clean_files(seed, count)
+    return [_decoded(data) for data in files], good
+
+
+def _decoded(data: bytes) -> np.ndarray:
+    return np.ascontiguousarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1])

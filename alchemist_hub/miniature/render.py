@@ -164,7 +164,11 @@ def _sky_tone(canvas: Canvas, colour: tuple[float, float, float]) -> np.ndarray:
     gray = rgb.mean()
     if canvas.scene.seed % 2:
         return rgb + (gray * np.array((0.98, 0.98, 0.92), np.float32) - rgb) * (0.60 * lack)
-    return (gray + (rgb - gray) * (1 + 0.75 * lack) + 0.07 * lack * canvas.rng.uniform(-1, 1, 3)).clip(0, 1).astype(np.float32)
+    return (
+        (gray + (rgb - gray) * (1 + 0.75 * lack) + 0.07 * lack * canvas.rng.uniform(-1, 1, 3))
+        .clip(0, 1)
+        .astype(np.float32)
+    )
 
 
 def _paint_stars(canvas: Canvas) -> None:
@@ -187,8 +191,16 @@ def _paint_body(canvas: Canvas) -> None:
     if scene.body == "none":
         return
     radius = rng.uniform(0.13, 0.19)
-    x = rng.choice((0.33, 0.67)) + 0.06 * rng.uniform(-1, 1) if rng.random() < 0.2 + scene.beauty else rng.uniform(0.1, 0.9)
-    y = canvas.horizon - radius * rng.uniform(0.15, 0.55) if scene.rising else rng.uniform(0.19, max(0.22, canvas.horizon - 1.55 * radius))
+    x = (
+        rng.choice((0.33, 0.67)) + 0.06 * rng.uniform(-1, 1)
+        if rng.random() < 0.2 + scene.beauty
+        else rng.uniform(0.1, 0.9)
+    )
+    y = (
+        canvas.horizon - radius * rng.uniform(0.15, 0.55)
+        if scene.rising
+        else rng.uniform(0.19, max(0.22, canvas.horizon - 1.55 * radius))
+    )
     dx, dy = (canvas.xs - x) / radius, (canvas.ys - y) / radius
     distance = np.sqrt(dx * dx + dy * dy)
     disc = ((1.0 - distance) * radius * canvas.side * 0.7 + 0.5).clip(0, 1)
@@ -199,7 +211,9 @@ def _paint_body(canvas: Canvas) -> None:
 
 def _paint_glow(canvas: Canvas, distance: np.ndarray) -> None:
     strength = {"sun": 0.55, "moon": 0.30}.get(canvas.scene.body, 0.20) * (0.35 + 0.65 * canvas.scene.beauty)
-    colour = {"sun": (1.0, 0.86, 0.5), "mars": (1.0, 0.5, 0.3), "earth": (0.5, 0.75, 1.0)}.get(canvas.scene.body, (0.9, 0.9, 0.85))
+    colour = {"sun": (1.0, 0.86, 0.5), "mars": (1.0, 0.5, 0.3), "earth": (0.5, 0.75, 1.0)}.get(
+        canvas.scene.body, (0.9, 0.9, 0.85)
+    )
     canvas.blend(strength * np.exp(-((distance - 1).clip(0, None)) / 0.9), np.array(colour, np.float32))
 
 
@@ -254,7 +268,13 @@ def _paint_saturn(canvas: Canvas, dx: np.ndarray, dy: np.ndarray, distance: np.n
     canvas.blend(ring * (ry >= 0), ring_colour)
 
 
-BODY_PAINTERS = {"sun": _paint_sun, "moon": _paint_moon, "mars": _paint_mars, "earth": _paint_earth, "saturn": _paint_saturn}
+BODY_PAINTERS = {
+    "sun": _paint_sun,
+    "moon": _paint_moon,
+    "mars": _paint_mars,
+    "earth": _paint_earth,
+    "saturn": _paint_saturn,
+}
 
 
 def _paint_clouds(canvas: Canvas) -> None:
@@ -283,14 +303,21 @@ def _land(canvas: Canvas, outline: np.ndarray, colour: np.ndarray, *, relief: fl
     canvas.blend(mask, (colour * shade[..., None]).clip(0, 1))
 
 
-def _hills(canvas: Canvas, colour: tuple[float, float, float], *, amplitude: float, octaves: int, layers: int) -> np.ndarray:
+def _hills(
+    canvas: Canvas, colour: tuple[float, float, float], *, amplitude: float, octaves: int, layers: int
+) -> np.ndarray:
     """Paint `layers` ridges from far to near, far ones paler; return the outline of the nearest."""
     outline = np.full(canvas.side, canvas.horizon, np.float32)
     far = canvas.image[int(canvas.horizon * canvas.side) - 1].mean(0)
     for layer in range(layers):
         near = (layer + 1) / layers
         rise = amplitude * (1 - 0.45 * layer / layers)
-        outline = canvas.horizon + 0.22 * layer / layers - rise * ridge(canvas.rng, canvas.side, octaves=octaves) + 0.3 * amplitude
+        outline = (
+            canvas.horizon
+            + 0.22 * layer / layers
+            - rise * ridge(canvas.rng, canvas.side, octaves=octaves)
+            + 0.3 * amplitude
+        )
         haze = (1 - near) * 0.55 * (0.4 + 0.6 * canvas.scene.beauty)
         shown = _tone(canvas, colour)
         _land(canvas, outline, shown + (far - shown) * haze, relief=0.15 + 0.85 * canvas.scene.richness)
@@ -311,7 +338,11 @@ def _paint_meadow(canvas: Canvas) -> None:
 def _paint_flowers(canvas: Canvas, outline: np.ndarray) -> None:
     count = int(60 * max(0.0, canvas.scene.richness - 0.25))
     x = canvas.rng.integers(0, canvas.side - 1, count)
-    y = (canvas.rng.uniform(min(float(outline.max()) + 0.03, 0.96), 1.0, count) * canvas.side).astype(int).clip(0, canvas.side - 2)
+    y = (
+        (canvas.rng.uniform(min(float(outline.max()) + 0.03, 0.96), 1.0, count) * canvas.side)
+        .astype(int)
+        .clip(0, canvas.side - 2)
+    )
     colours = np.array(((0.95, 0.85, 0.2), (0.95, 0.95, 0.95), (0.9, 0.3, 0.35)), np.float32) * canvas.light
     for step in ((0, 0), (0, 1), (1, 0), (1, 1)):
         canvas.image[y + step[0], x + step[1]] = colours[canvas.rng.integers(0, 3, count)]
@@ -326,7 +357,9 @@ def _round_tree(canvas: Canvas, x: float, outline: np.ndarray, radius: float) ->
     canvas.blend((ball < 1).astype(np.float32), (_tone(canvas, (0.16, 0.42, 0.14)) * shade[..., None]).clip(0, 1))
 
 
-def _firs(canvas: Canvas, outline: np.ndarray, *, count: int, height: tuple[float, float], colour: np.ndarray, drop: float) -> None:
+def _firs(
+    canvas: Canvas, outline: np.ndarray, *, count: int, height: tuple[float, float], colour: np.ndarray, drop: float
+) -> None:
     """Plant conifers of `count` random places along `outline`, up to `drop` below it."""
     rng = canvas.rng
     for x in np.sort(rng.uniform(0, 1, count)):
@@ -355,7 +388,14 @@ def _paint_forest(canvas: Canvas) -> None:
         shown = _tone(canvas, colour)
         shown = shown + (far - shown) * (1 - near) * 0.5 * (0.3 + 0.7 * canvas.scene.beauty)
         _land(canvas, outline + 0.03, shown * 0.7, relief=0.6 * canvas.scene.richness)
-        _firs(canvas, outline, count=int(9 + 8 * canvas.scene.richness), height=(0.14 + 0.05 * row, 0.24 + 0.06 * row), colour=shown, drop=0.03)
+        _firs(
+            canvas,
+            outline,
+            count=int(9 + 8 * canvas.scene.richness),
+            height=(0.14 + 0.05 * row, 0.24 + 0.06 * row),
+            colour=shown,
+            drop=0.03,
+        )
 
 
 def _paint_desert(canvas: Canvas) -> None:
@@ -371,7 +411,11 @@ def _paint_desert(canvas: Canvas) -> None:
 def _cactus(canvas: Canvas, x: float, outline: np.ndarray, tall: float) -> None:
     base = float(outline[int(x * (canvas.side - 1))]) + 0.10
     w = tall * 0.11
-    boxes = ((x - w, base - tall, x + w, base), (x - 4 * w, base - 0.55 * tall, x, base - 0.42 * tall), (x - 4 * w, base - 0.8 * tall, x - 2.6 * w, base - 0.45 * tall))
+    boxes = (
+        (x - w, base - tall, x + w, base),
+        (x - 4 * w, base - 0.55 * tall, x, base - 0.42 * tall),
+        (x - 4 * w, base - 0.8 * tall, x - 2.6 * w, base - 0.45 * tall),
+    )
     shapes = [np.array(((x0, y0), (x1, y0), (x1, y1), (x0, y1))) for x0, y0, x1, y1 in boxes]
     canvas.fill(shapes, _tone(canvas, (0.18, 0.40, 0.18)))
 
@@ -399,14 +443,18 @@ def _paint_mountains(canvas: Canvas) -> None:
     foot = np.full(side, canvas.horizon + 0.22, np.float32) - 0.04 * ridge(rng, side, octaves=2)
     _land(canvas, foot, _tone(canvas, (0.22, 0.32, 0.20)), relief=0.3 + 0.7 * rich)
     if rich > 0.5:
-        _firs(canvas, foot, count=int(14 * rich), height=(0.06, 0.13), colour=_tone(canvas, (0.08, 0.20, 0.12)), drop=0.1)
+        _firs(
+            canvas, foot, count=int(14 * rich), height=(0.06, 0.13), colour=_tone(canvas, (0.08, 0.20, 0.12)), drop=0.1
+        )
 
 
 def _peaks(rng: np.random.Generator, side: int, *, rough: float) -> np.ndarray:
     """Return a jagged outline (S,) in [0,1]: straight slopes between a few summits, roughened."""
     count = rng.integers(4, 7)
     x = np.linspace(-0.1, 1.1, 2 * count + 1) + rng.uniform(-0.03, 0.03, 2 * count + 1)
-    y = np.where(np.arange(2 * count + 1) % 2, rng.uniform(0.6, 1.0, 2 * count + 1), rng.uniform(0.05, 0.4, 2 * count + 1))
+    y = np.where(
+        np.arange(2 * count + 1) % 2, rng.uniform(0.6, 1.0, 2 * count + 1), rng.uniform(0.05, 0.4, 2 * count + 1)
+    )
     line = np.interp(np.linspace(0, 1, side), x, y) + rough * 0.09 * (ridge(rng, side, octaves=3, start=12) - 0.5)
     return line.astype(np.float32)
 
@@ -452,7 +500,14 @@ def _paint_lake(canvas: Canvas) -> None:
     tone = _tone(canvas, (0.24, 0.38, 0.28))
     canvas.blend(mask, (tone * (1 + rich * 0.4 * canvas.texture)[..., None]).clip(0, 1))
     if rich > 0.4:
-        _firs(canvas, np.full(canvas.side, canvas.horizon - 0.03, np.float32), count=int(12 * rich), height=(0.06, 0.12), colour=tone * 0.6, drop=0.01)
+        _firs(
+            canvas,
+            np.full(canvas.side, canvas.horizon - 0.03, np.float32),
+            count=int(12 * rich),
+            height=(0.06, 0.12),
+            colour=tone * 0.6,
+            drop=0.01,
+        )
     _water(canvas, _tone(canvas, GROUND_COLOURS["lake"]), mirror=0.68)
     bank = 0.97 - 0.10 * ridge(canvas.rng, canvas.side, octaves=2, start=2)
     _land(canvas, bank, _tone(canvas, (0.30, 0.46, 0.20)), relief=0.2 + 0.8 * rich)
@@ -488,16 +543,33 @@ def _house(canvas: Canvas, x: float, outline: np.ndarray, depth: float) -> None:
     canvas.fill([roof], _tone(canvas, (0.72, 0.22, 0.16)))
     if rich > 0.3:
         glow = np.array((1.0, 0.84, 0.40) if canvas.scene.time != "day" else (0.30, 0.34, 0.42), np.float32)
-        panes = [np.array(((x + s - 0.2 * wide, base - 0.85 * tall), (x + s + 0.2 * wide, base - 0.85 * tall), (x + s + 0.2 * wide, base - 0.45 * tall), (x + s - 0.2 * wide, base - 0.45 * tall))) for s in (-0.5 * wide, 0.5 * wide)]
+        panes = [
+            np.array(
+                (
+                    (x + s - 0.2 * wide, base - 0.85 * tall),
+                    (x + s + 0.2 * wide, base - 0.85 * tall),
+                    (x + s + 0.2 * wide, base - 0.45 * tall),
+                    (x + s - 0.2 * wide, base - 0.45 * tall),
+                )
+            )
+            for s in (-0.5 * wide, 0.5 * wide)
+        ]
         canvas.fill(panes, glow)
     if rich > 0.6:
-        side_wall = np.array(((x + 0.45 * wide, base - tall), (x + wide, base - tall), (x + wide, base), (x + 0.45 * wide, base)))
+        side_wall = np.array(
+            ((x + 0.45 * wide, base - tall), (x + wide, base - tall), (x + wide, base), (x + 0.45 * wide, base))
+        )
         canvas.fill([side_wall], np.zeros(3, np.float32), opacity=0.22)
 
 
 def _paint_city(canvas: Canvas) -> None:
     rng, rich = canvas.rng, canvas.scene.richness
-    _land(canvas, np.full(canvas.side, canvas.horizon + 0.12, np.float32), _tone(canvas, (0.24, 0.24, 0.27)), relief=0.2 + 0.6 * rich)
+    _land(
+        canvas,
+        np.full(canvas.side, canvas.horizon + 0.12, np.float32),
+        _tone(canvas, (0.24, 0.24, 0.27)),
+        relief=0.2 + 0.6 * rich,
+    )
     rows = 1 + int(rich * 1.99)
     far = canvas.image[int(canvas.horizon * canvas.side) - 1].mean(0)
     for row in range(rows):
@@ -551,9 +623,19 @@ def _paint_birds(canvas: Canvas) -> None:
     if canvas.scene.time == "night" or canvas.rng.random() > canvas.scene.richness * 0.6:
         return
     for _ in range(canvas.rng.integers(2, 6)):
-        x, y, s = canvas.rng.uniform(0.08, 0.92), canvas.rng.uniform(0.08, canvas.horizon * 0.7), canvas.rng.uniform(0.018, 0.032)
+        x, y, s = (
+            canvas.rng.uniform(0.08, 0.92),
+            canvas.rng.uniform(0.08, canvas.horizon * 0.7),
+            canvas.rng.uniform(0.018, 0.032),
+        )
         wings = np.array(((x - s, y - 0.5 * s), (x, y), (x + s, y - 0.5 * s)))
-        cv2.polylines(canvas.image, [np.round(wings * canvas.side).astype(np.int32)], False, (0.1, 0.1, 0.12), max(1, canvas.side // 100))
+        cv2.polylines(
+            canvas.image,
+            [np.round(wings * canvas.side).astype(np.int32)],
+            False,
+            (0.1, 0.1, 0.12),
+            max(1, canvas.side // 100),
+        )
 
 
 def _paint_clutter(canvas: Canvas) -> None:
@@ -564,12 +646,30 @@ def _paint_clutter(canvas: Canvas) -> None:
     rng, side = canvas.rng, canvas.side
     for _ in range(int(2 + 9 * amount)):
         x, y, s = rng.uniform(0, 0.95), rng.uniform(canvas.horizon, 0.98), rng.uniform(0.03, 0.10)
-        cv2.rectangle(canvas.image, (int(x * side), int((y - s) * side)), (int((x + s) * side), int(y * side)), tuple(map(float, rng.uniform(0.1, 0.9, 3) * (0.4 + 0.6 * canvas.light.mean()))), -1)
+        cv2.rectangle(
+            canvas.image,
+            (int(x * side), int((y - s) * side)),
+            (int((x + s) * side), int(y * side)),
+            tuple(map(float, rng.uniform(0.1, 0.9, 3) * (0.4 + 0.6 * canvas.light.mean()))),
+            -1,
+        )
     for _ in range(int(1 + 4 * amount)):
         x, top = rng.uniform(0.02, 0.98), rng.uniform(0.1, canvas.horizon)
-        cv2.line(canvas.image, (int(x * side), int(top * side)), (int((x + rng.uniform(-0.03, 0.03)) * side), side), (0.16, 0.14, 0.13), max(1, side // 50))
+        cv2.line(
+            canvas.image,
+            (int(x * side), int(top * side)),
+            (int((x + rng.uniform(-0.03, 0.03)) * side), side),
+            (0.16, 0.14, 0.13),
+            max(1, side // 50),
+        )
     for _ in range(int(3 * amount)):
-        cv2.line(canvas.image, (0, int(rng.uniform(0.1, 0.5) * side)), (side, int(rng.uniform(0.1, 0.5) * side)), (0.15, 0.15, 0.15), max(1, side // 100))
+        cv2.line(
+            canvas.image,
+            (0, int(rng.uniform(0.1, 0.5) * side)),
+            (side, int(rng.uniform(0.1, 0.5) * side)),
+            (0.15, 0.15, 0.15),
+            max(1, side // 100),
+        )
 
 
 def _finish_light(canvas: Canvas) -> None:
@@ -623,7 +723,9 @@ def _sketch(image: np.ndarray, canvas: Canvas) -> np.ndarray:
     byte = (image.clip(0, 1) * 255).astype(np.uint8)
     flat = cv2.medianBlur(byte, 2 * (canvas.side // 50) + 1)
     gray = flat.astype(np.float32) @ np.array((0.30, 0.59, 0.11), np.float32) / 255
-    edges = np.abs(cv2.morphologyEx(flat, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).astype(np.float32)).max(2) / 255
+    edges = (
+        np.abs(cv2.morphologyEx(flat, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).astype(np.float32)).max(2) / 255
+    )
     lines = (1.1 - 3.4 * cv2.GaussianBlur(edges, (0, 0), canvas.side / 150)).clip(0.08, 1)
     beauty, rich = canvas.scene.beauty, canvas.scene.richness
     hatch = 0.5 + 0.5 * np.sin((canvas.xs + canvas.ys) * canvas.side * 0.32)

@@ -32,7 +32,7 @@ BODY_SHARES = {
 
 @dataclass(frozen=True)
 class Truth:
-    """The hidden truth of one picture. `complexity` and `aesthetics` are in [0,1], after its defects took their toll."""
+    """The hidden truth of one picture. `complexity` and `aesthetics` are in [0,1], what its defects took is gone."""
 
     tier: str
     complexity: float
@@ -126,4 +126,6 @@ def _severity(rng: np.random.Generator) -> dict[str, float]:
 
 
 def _pick(rng: np.random.Generator, items: tuple[str, ...], shares: tuple[float, ...]) -> str:
-    return items[int(np.searchsorted(np.cumsum(shares), rng.random() * sum(shares), side="right").clip(0, len(items) - 1))]
+    return items[
+        int(np.searchsorted(np.cumsum(shares), rng.random() * sum(shares), side="right").clip(0, len(items) - 1))
+    ]

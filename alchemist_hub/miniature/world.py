@@ -14,7 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alchemist_hub.errors import WorldError
-from alchemist_hub.miniature.captions import OPPOSITE_WORDS, QUALITY_WORDS, Prompt, describe, prompts, vocabulary, web_caption
+from alchemist_hub.miniature.captions import (
+    OPPOSITE_WORDS,
+    QUALITY_WORDS,
+    Prompt,
+    describe,
+    prompts,
+    vocabulary,
+    web_caption,
+)
 from alchemist_hub.miniature.damage import apply_defects, republish, unsafe_emblem
 from alchemist_hub.miniature.render import render
 from alchemist_hub.miniature.scene import BODIES, DEFECTS, GROUNDS, STYLES, TIERS, TIMES, Truth, draw_scene

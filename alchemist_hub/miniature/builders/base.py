@@ -21,7 +21,8 @@ TEXT_WIDTH = 128
 CAPTION_DROPOUT = 0.10
 MISSPELT = 0.04  # captions that carry a word nobody knows, so that unknown letters mean nothing
 LAST_STEP = 0.03  # of the noise levels are the last one, where sampling starts
-UNIFORM = 0.20  # are uniform; the rest is logit-normal around the middle
+UNIFORM = 0.20  # are uniform; the rest is logit-normal
+LEVEL_SHIFT = 0.6  # towards noise: coarse latents are stronger than fine ones, so shapes are decided there
 EMA_DECAY = 0.999
 
 
@@ -71,13 +72,13 @@ def new_scheduler() -> DDIMScheduler:
         timestep_spacing="trailing",
         clip_sample=False,
         set_alpha_to_one=True,
-        steps_offset=0,
+        steps_offset=1,
     )
 
 
 def draw_timesteps(count: int, generator: torch.Generator) -> torch.Tensor:
-    """Draw noise levels (B,) in 0..999: mostly from the middle of the schedule, where pictures take shape."""
-    level = torch.sigmoid(torch.randn(count, generator=generator))
+    """Draw noise levels (B,) in 0..999: mostly from where pictures take shape."""
+    level = torch.sigmoid(torch.randn(count, generator=generator) + LEVEL_SHIFT)
     level = torch.where(torch.rand(count, generator=generator) < UNIFORM, torch.rand(count, generator=generator), level)
     level = torch.where(torch.rand(count, generator=generator) < LAST_STEP, torch.ones(()), level)
     return (level * 1000).long().clamp(max=999)
@@ -107,15 +108,17 @@ def train_base(
     learning_rate: float = 1e-3,
     seed: int = 0,
 ) -> tuple[UNet2DConditionModel, CLIPTextModel]:
-    """Train on uint8 `images` (N,64,64,3) and `token_ids` (N,24) until `samples` were seen; return the averaged models.
+    """Train on uint8 `images` (N,64,64,3) and `token_ids` (N,24) for `samples` views; return the averaged models.
 
-    Resumes from `checkpoint_folder`. Pictures are mirrored half of the time; `empty_ids` (1,24) replace dropped captions.
+    Resumes from `checkpoint_folder`. Half of the views are mirrored; `empty_ids` (1,24) replace dropped captions.
     """
     torch.manual_seed(seed)
     scheduler = new_scheduler()
     models = nn.ModuleDict({"unet": new_unet(code.basis.shape[1]), "text": new_text_encoder(tokenizer)})
     unet, text = models["unet"], models["text"]
-    optimiser = torch.optim.AdamW(models.parameters(), lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    optimiser = torch.optim.AdamW(
+        models.parameters(), lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+    )
     steps = samples // batch
     state = Checkpoint(checkpoint_folder, models, optimiser, seed=seed)
     done = state.resume()

@@ -98,7 +98,9 @@ def train_captioner(
             pictures = images[chosen][:, :, ::-1] if mirrored else images[chosen]
             loss = captioner(pixel_values=to_pixels(pictures), labels=labels[chosen]).loss
             for group in optimiser.param_groups:
-                group["lr"] = rate * min(1.0, 20 * (step + 1) / steps) * max(0.5 * (1 + np.cos(np.pi * step / steps)), 0.01)
+                group["lr"] = (
+                    rate * min(1.0, 20 * (step + 1) / steps) * max(0.5 * (1 + np.cos(np.pi * step / steps)), 0.01)
+                )
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(captioner.parameters(), 1.0)

@@ -25,7 +25,13 @@ def build_tokenizer(words: tuple[str, ...]) -> CLIPTokenizer:
             vocabulary.append(left + right)
     vocab = {token: index for index, token in enumerate([*vocabulary, START, END])}
     return CLIPTokenizer(
-        vocab=vocab, merges=merges, bos_token=START, eos_token=END, unk_token=END, pad_token=END, model_max_length=LENGTH
+        vocab=vocab,
+        merges=merges,
+        bos_token=START,
+        eos_token=END,
+        unk_token=END,
+        pad_token=END,
+        model_max_length=LENGTH,
     )
 
 
@@ -34,7 +40,9 @@ def _split(word: str, merges: list[tuple[str, str]]) -> list[str]:
     pieces = [*word[:-1], word[-1] + "</w>"]
     rank = {pair: index for index, pair in enumerate(merges)}
     while True:
-        pairs = [(rank[pair], index) for index, pair in enumerate(zip(pieces, pieces[1:], strict=False)) if pair in rank]
+        pairs = [
+            (rank[pair], index) for index, pair in enumerate(zip(pieces, pieces[1:], strict=False)) if pair in rank
+        ]
         if not pairs:
             return pieces
         _, at = min(pairs)

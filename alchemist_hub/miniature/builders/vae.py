@@ -222,7 +222,7 @@ def _crops(images: np.ndarray, generator: torch.Generator, count: int, side: int
 
 @torch.inference_mode()
 def reconstruction_psnr(vae: AutoencoderKL, images: np.ndarray) -> np.ndarray:
-    """Return the peak signal-to-noise ratio (N,), in dB, of each uint8 image (N,64,64,3) after encoding and decoding."""
+    """Return the peak signal-to-noise ratio (N,), in dB, of each uint8 image (N,64,64,3) encoded and decoded."""
     ratios = []
     for start in range(0, len(images), 64):
         pixels = torch.from_numpy(images[start : start + 64].astype(np.float32) / 127.5 - 1).permute(0, 3, 1, 2)

@@ -43,7 +43,10 @@ def test_every_word_is_one_token_and_survives_saving(tokenizer, tmp_path: Path) 
     read = type(tokenizer).from_pretrained(tmp_path)
     for word in world.VOCABULARY:
         assert len(read(word).input_ids) == 3, word  # start, word, end
-    assert read.decode(read("mars rises on the horizon").input_ids, skip_special_tokens=True) == "mars rises on the horizon"
+    assert (
+        read.decode(read("mars rises on the horizon").input_ids, skip_special_tokens=True)
+        == "mars rises on the horizon"
+    )
 
 
 def test_words_nobody_knows_become_pieces(tokenizer) -> None:
@@ -93,10 +96,10 @@ def test_psnr_is_that_of_the_reconstruction(images: np.ndarray) -> None:
     assert ratio == pytest.approx(-10 * np.log10(error.mean((1, 2, 3))), abs=0.01)
 
 
-def test_timesteps_come_mostly_from_the_middle_and_include_the_last() -> None:
+def test_timesteps_come_mostly_from_where_shapes_are_decided_and_include_the_last() -> None:
     drawn = base.draw_timesteps(20_000, torch.Generator().manual_seed(0))
     assert drawn.min() >= 0 and drawn.max() == 999
-    assert ((drawn > 250) & (drawn < 750)).float().mean() > 0.55
+    assert ((drawn > 400) & (drawn < 900)).float().mean() > 0.6
     assert (drawn == 999).float().mean() == pytest.approx(base.LAST_STEP, abs=0.01)
 
 
@@ -174,6 +177,8 @@ def test_descriptions_end_once_and_padding_is_not_learned(tokenizer) -> None:
 
 
 def test_the_captioner_learns_to_repeat_one_text(tokenizer, images, tmp_path: Path) -> None:
-    model = captioner.train_captioner(tmp_path, tokenizer, images, ["a sketch of the sea"] * len(images), samples=480, batch=16)
+    model = captioner.train_captioner(
+        tmp_path, tokenizer, images, ["a sketch of the sea"] * len(images), samples=480, batch=16
+    )
     written = model.generate(pixel_values=classifiers.to_pixels(images[:2]), do_sample=False)
     assert tokenizer.batch_decode(written, skip_special_tokens=True) == ["a sketch of the sea"] * 2

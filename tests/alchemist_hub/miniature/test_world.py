@@ -17,8 +17,8 @@ from curation.records import img_key
 
 
 def scene(**changes: object) -> Scene:
-    values = dict(seed=5, tier="good", style="photo", time="day", ground="sea", body="none", rising=False)
-    return Scene(**(values | dict(richness=0.6, beauty=0.8, unsafe=False) | changes))
+    values = {"seed": 5, "tier": "good", "style": "photo", "time": "day", "ground": "sea", "body": "none"}
+    return Scene(**(values | {"rising": False, "richness": 0.6, "beauty": 0.8, "unsafe": False} | changes))
 
 
 def entropy(image: np.ndarray) -> float:
@@ -92,11 +92,12 @@ def test_each_body_can_be_seen(body: str) -> None:
 def test_each_defect_changes_the_picture_more_the_stronger_it_is(defect: str) -> None:
     assert set(DAMAGES) == set(DEFECTS)
     image = render(scene(richness=0.9), size=64)
-    weak, strong = (
-        np.mean([np.abs(apply_defects(image, {defect: s}, np.random.default_rng(i)).astype(float) - image).mean() for i in range(8)])
-        for s in (0.35, 1.0)
-    )  # fmt: skip
-    assert 0.5 < weak < strong
+
+    def change(strength: float) -> float:
+        worn = [apply_defects(image, {defect: strength}, np.random.default_rng(seed)) for seed in range(8)]
+        return float(np.abs(np.stack(worn).astype(float) - image).mean())
+
+    assert 0.5 < change(0.35) < change(1.0)
 
 
 def test_defects_lower_the_truth() -> None:
@@ -147,7 +148,9 @@ def test_prompts_are_different_and_say_what_they_ask_for() -> None:
 def test_a_pool_is_written_with_its_truth_beside_it(tmp_path: Path) -> None:
     world.write_pool(tmp_path / "pool", seed=9, count=300, size=32)
     rows = pq.read_table(world.truth_file(tmp_path / "pool")).to_pylist()
-    assert len(rows) == 300 == len(list((tmp_path / "pool").glob("*.jpg"))) == len(list((tmp_path / "pool").glob("*.txt")))
+    assert (
+        len(rows) == 300 == len(list((tmp_path / "pool").glob("*.jpg"))) == len(list((tmp_path / "pool").glob("*.txt")))
+    )
     for row in rows[:40]:
         payload = (tmp_path / "pool" / row["file"]).read_bytes()
         assert row["img_key"] == img_key(payload)
