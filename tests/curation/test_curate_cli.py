@@ -154,10 +154,10 @@ def test_ctrl_c_says_how_to_go_on_and_exits_130(pool, tmp_path):
         text=True,
         start_new_session=True,
     )
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while not list(run.rglob("*.done")) and time.monotonic() < end:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=120)
     assert process.returncode == 130
     assert f"the same command goes on from {run}" in error and "Traceback" not in error
