@@ -1,4 +1,4 @@
-"""The whole chain on the shipped models, smaller than the demo: it ends with a report; run again, it repeats nothing."""
+"""The whole chain on the shipped models, smaller than the demo: it ends with a report; a rerun repeats nothing."""
 
 from pathlib import Path
 
