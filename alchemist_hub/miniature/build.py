@@ -2,7 +2,8 @@
 
 Renders the pools, fits every model, calibrates the estimator and lets the chain itself make the tuned checkpoint.
 Every part keeps exact checkpoints in --work and goes on from them; a finished part is not trained again. Each part
-ends as one folder (or file) of --out, put there as a whole.
+ends as one folder (or file) of --out, put there as a whole, in half precision where that is enough: load it with
+`dtype=torch.float32`.
 """
 
 import argparse
@@ -81,6 +82,7 @@ class Build:
         unet, text = base.train_base(
             self.work / "base", images, token_ids, self._empty(), code, self.tokenizer, samples=self.scale.base_samples
         )
+        autoencoder.decoder.half()  # the encoder is exact in single precision only
         pipeline = base.assemble(autoencoder, unet.half(), text, self.tokenizer)
         self._put("base", lambda folder: _save_pipeline(pipeline, folder))
 
@@ -92,7 +94,7 @@ class Build:
         model = classifiers.train_network(self.work / task.name, task, images, rows, epochs=epochs)
 
         def save(folder: Path) -> None:
-            model.save_pretrained(folder)
+            model.half().save_pretrained(folder)
             classifiers.image_processor().save_pretrained(folder)
 
         self._put(task.name, save)
@@ -109,7 +111,7 @@ class Build:
         )
 
         def save(folder: Path) -> None:
-            model.save_pretrained(folder)
+            model.half().save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
             classifiers.image_processor().save_pretrained(folder)
 

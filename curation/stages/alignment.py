@@ -26,6 +26,7 @@ OVERLAP = 0.5  # least share of the first picture that the second covers
 AREA_RATIO = (0.5, 2.0)  # what a fit may scale areas by, beyond the pictures' own sizes
 GAIN = (0.6, 1.6)  # what a recolouring may scale a channel's contrast by
 SHIFT = 0.25  # largest change of a channel's mean, in [0,1]
+TRIM = 0.04  # of the sides, what a trimmed copy is first taken to lack
 INLIERS = 10  # feature matches that must agree on one fit
 RATIO = 0.8  # Lowe's ratio of the nearest to the second nearest descriptor
 _COARSE = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 1e-3)  # steps, and when to stop before
@@ -73,7 +74,14 @@ class Picture:
 
 
 def same_picture(first: Picture, second: Picture) -> bool:
-    """Return whether the two are copies of one picture, seen the same way round."""
+    """Return whether the two are copies of one picture, seen the same way round.
+
+    Faint pictures align from one side and not from the other, so both are tried.
+    """
+    return any(_laid_over(here, there) for here, there in ((first, second), (second, first)))
+
+
+def _laid_over(first: Picture, second: Picture) -> bool:
     return any(_explains(fit, first, second) for fit in _fits(first, second))
 
 
@@ -87,7 +95,7 @@ def _scaled(pixels: np.ndarray, side: int) -> np.ndarray:
 def _fits(first: Picture, second: Picture) -> Iterator[np.ndarray]:
     """Yield fits worth a comparison, the cheap ones first."""
     yield _whole(first, second)
-    for start in (_whole, _matched_features):
+    for start in (_whole, _inner, _matched_features):
         fit = start(first, second)
         fit = None if fit is None else _refined(fit, first, second)
         if fit is not None:
@@ -98,6 +106,13 @@ def _whole(first: Picture, second: Picture) -> np.ndarray:
     """The fit that lays one whole picture over the other."""
     scale = np.array(second.size) / first.size
     return np.float32([[scale[0], 0, 0], [0, scale[1], 0]])
+
+
+def _inner(first: Picture, second: Picture) -> np.ndarray:
+    """The fit that lays the first over the second's middle, as if it had been trimmed by `TRIM` on each side."""
+    fit = _whole(first, second) * np.float32(1 - 2 * TRIM)
+    fit[:, 2] = np.array(second.size) * TRIM
+    return fit
 
 
 def _matched_features(first: Picture, second: Picture) -> np.ndarray | None:

@@ -40,7 +40,7 @@ def scores(name: str, samples: list[world.Sample]) -> tuple[dict[str, int], np.n
     """Labels and logits (B,L) of one of the funnel's networks."""
     from transformers import AutoModelForImageClassification
 
-    network = AutoModelForImageClassification.from_pretrained(weights() / name)
+    network = AutoModelForImageClassification.from_pretrained(weights() / name, dtype=torch.float32)
     with torch.inference_mode():
         return network.config.label2id, network(to_pixels(pictures(samples))).logits.numpy()
 
@@ -76,7 +76,7 @@ def test_the_tuned_checkpoint_is_the_base_with_another_denoiser() -> None:
 
 
 def test_reconstructions_of_clean_pictures_keep_thirty_decibels(clean) -> None:
-    autoencoder = AutoencoderKL.from_pretrained(weights() / "base", subfolder="vae").eval()
+    autoencoder = AutoencoderKL.from_pretrained(weights() / "base", subfolder="vae", dtype=torch.float32).eval()
     assert np.median(reconstruction_psnr(autoencoder, pictures(clean))) >= 30.0
 
 
