@@ -26,7 +26,6 @@ OVERLAP = 0.5  # least share of the first picture that the second covers
 AREA_RATIO = (0.5, 2.0)  # what a fit may scale areas by, beyond the pictures' own sizes
 GAIN = (0.6, 1.6)  # what a recolouring may scale a channel's contrast by
 SHIFT = 0.25  # largest change of a channel's mean, in [0,1]
-TRIM = 0.04  # of the sides, what a trimmed copy is first taken to lack
 INLIERS = 10  # feature matches that must agree on one fit
 RATIO = 0.8  # Lowe's ratio of the nearest to the second nearest descriptor
 _COARSE = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 1e-3)  # steps, and when to stop before
@@ -95,24 +94,16 @@ def _scaled(pixels: np.ndarray, side: int) -> np.ndarray:
 def _fits(first: Picture, second: Picture) -> Iterator[np.ndarray]:
     """Yield fits worth a comparison, the cheap ones first."""
     yield _whole(first, second)
-    for start in (_whole, _inner, _matched_features):
+    for start in (_whole, _matched_features):
         fit = start(first, second)
-        fit = None if fit is None else _refined(fit, first, second)
         if fit is not None:
-            yield fit
+            yield from _refined(fit, first, second)
 
 
 def _whole(first: Picture, second: Picture) -> np.ndarray:
     """The fit that lays one whole picture over the other."""
     scale = np.array(second.size) / first.size
     return np.float32([[scale[0], 0, 0], [0, scale[1], 0]])
-
-
-def _inner(first: Picture, second: Picture) -> np.ndarray:
-    """The fit that lays the first over the second's middle, as if it had been trimmed by `TRIM` on each side."""
-    fit = _whole(first, second) * np.float32(1 - 2 * TRIM)
-    fit[:, 2] = np.array(second.size) * TRIM
-    return fit
 
 
 def _matched_features(first: Picture, second: Picture) -> np.ndarray | None:
@@ -130,16 +121,16 @@ def _matched_features(first: Picture, second: Picture) -> np.ndarray | None:
     return None if fit is None or inliers.sum() < INLIERS else fit.astype(np.float32)
 
 
-def _refined(fit: np.ndarray, first: Picture, second: Picture) -> np.ndarray | None:
-    """Move the fit to where the pictures correlate best, coarse to fine; None where they do not."""
+def _refined(fit: np.ndarray, first: Picture, second: Picture) -> Iterator[np.ndarray]:
+    """Move the fit to where the pictures correlate best: coarsely, then, if they are at all alike, finely."""
     pictures = (first.gray, second.gray)
     try:
-        likeness, fit = cv2.findTransformECC(*pictures, fit.copy(), cv2.MOTION_AFFINE, _COARSE, None, 7)
-        if likeness < LIKENESS:
-            return None
-        return cv2.findTransformECC(*pictures, fit, cv2.MOTION_AFFINE, _FINE, None, 3)[1]
+        likeness, coarse = cv2.findTransformECC(*pictures, fit.copy(), cv2.MOTION_AFFINE, _COARSE, None, 7)
+        yield coarse
+        if likeness >= LIKENESS:
+            yield cv2.findTransformECC(*pictures, coarse.copy(), cv2.MOTION_AFFINE, _FINE, None, 3)[1]
     except cv2.error:  # it diverged: nothing in common
-        return None
+        return
 
 
 def _explains(fit: np.ndarray, first: Picture, second: Picture) -> bool:
