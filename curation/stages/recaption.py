@@ -32,6 +32,7 @@ INSTRUCTION = (
     "Write the prompt that a person would type to get this picture from a text-to-image model: "
     "one moderately descriptive sentence, plain words, no introduction."
 )
+UNUSED = ("encoder.pooler.",)  # an encoder-decoder attends to every patch, and many are saved without the pooler
 _REFUSAL = re.compile(
     r"^(i['’]?m (sorry|unable|not able)|i am (sorry|unable|not able)|sorry\b|i (can['’]?t|cannot|can not|won['’]?t)\b"
     r"|as an ai\b|unfortunately,? i\b|i apologi[sz]e\b)",
@@ -62,7 +63,7 @@ class Recaption(Stage):
 
     def open(self) -> None:
         """Load processor, tokenizer and weights. Raises RecipeError if they cannot be read."""
-        self.network = weights.load(AutoModelForImageTextToText, self.model)
+        self.network = weights.load(AutoModelForImageTextToText, self.model, unused=UNUSED)
         with weights.reading(self.model):
             processor = AutoProcessor.from_pretrained(self.model)
             whole = isinstance(processor, ProcessorMixin)

@@ -59,16 +59,17 @@ def reading(model: str) -> Iterator[None]:
         raise RecipeError(f"cannot load the model {model}: {first_line}") from error
 
 
-def load(auto_class: Any, model: str) -> torch.nn.Module:
+def load(auto_class: Any, model: str, *, unused: tuple[str, ...] = ()) -> torch.nn.Module:
     """Load a model in float32, in evaluation mode, on `device()`; every weight must come from its files.
 
+    `unused`: how the names of weights begin that the task never reads, so that files may lack them.
     Raises RecipeError if the files cannot be read, or lack weights that `auto_class` would otherwise draw at random.
     """
     with reading(model):
         network, info = auto_class.from_pretrained(
             model, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )
-    missing = sorted(info["missing_keys"])
+    missing = sorted(name for name in info["missing_keys"] if not name.startswith(unused))
     if missing:
         names = f"{missing[0]} and {len(missing) - 1} more" if len(missing) > 1 else missing[0]
         raise RecipeError(f"{model} holds no weights for {names}: it was not trained for this task")

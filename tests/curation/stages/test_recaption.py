@@ -23,6 +23,7 @@ from transformers import (
     VisionEncoderDecoderModel,
     ViTConfig,
     ViTImageProcessorPil,
+    ViTModel,
 )
 
 from curation.errors import RecipeError
@@ -105,6 +106,18 @@ def test_every_picture_gets_the_models_words_and_bad_rows_get_null(
         assert row["recaption_status"] == "ok"
         assert 1 <= len(row["prompt"].split()) <= 4
         assert set(row["prompt"].split()) <= set(WORDS)
+
+
+def test_an_encoder_saved_without_its_pooler_is_whole_and_one_without_a_layer_is_not(tmp_path: Path) -> None:
+    encoder_decoder(tmp_path)
+    network = VisionEncoderDecoderModel.from_pretrained(tmp_path)
+    network.encoder = ViTModel(network.encoder.config, add_pooling_layer=False)
+    network.save_pretrained(tmp_path)
+    Recaption(tmp_path).open()
+    network.decoder.transformer.ln_f = torch.nn.Identity()
+    network.save_pretrained(tmp_path)
+    with pytest.raises(RecipeError, match="ln_f"):
+        Recaption(tmp_path).open()
 
 
 def test_a_model_with_nothing_to_say_leaves_the_text_as_found(tmp_path: Path, samples, pixels) -> None:
