@@ -161,7 +161,7 @@ def _funnel(
             Step(judge=Fingerprint()),
             Step(judge=Duplicates(), rules=(keeper,)),
             Step(judge=Impact(models["base"], calibration)),
-            Step(judge=Top(count=1), rules=(top_rule,)),
+            Step(judge=Top(), rules=(top_rule,)),
             Step(judge=Recaption(models["captioner"])),
         ),
     )

@@ -3,8 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from curation.errors import RecipeError
-from curation.stages.base import Reduction, Rule
+from curation.stages.base import Reduction
 
 
 class Top(Reduction):
@@ -13,19 +12,6 @@ class Top(Reduction):
     name = "top"
     reads = ("impact",)
     writes = pa.schema([pa.field("impact_rank", pa.int64())])
-
-    def __init__(self, count: int) -> None:
-        """`count`: how many samples `rule` keeps; the ranks do not depend on it."""
-        if count < 1:
-            raise RecipeError(f"Top(count={count}): expected at least 1 sample to keep")
-        self.count = count
-
-    @property
-    def rule(self) -> Rule:
-        """The rule that keeps the `count` best."""
-        return Rule(
-            column="impact_rank", op="<=", threshold=self.count, reason=f"not among the {self.count} highest impacts"
-        )
 
     def __call__(self, table: pa.Table) -> pa.Table:
         impacts = table["impact"].to_numpy(zero_copy_only=False).astype(np.float64)

@@ -2,17 +2,15 @@
 
 import numpy as np
 import pyarrow as pa
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.errors import RecipeError
 from curation.stages.top import Top
 
 
 def ranked(impacts: list[float | None], keys: list[str]) -> list[int | None]:
     table = pa.table({"img_key": pa.array(keys), "impact": pa.array(impacts, pa.float32())})
-    return Top(2)(table)["impact_rank"].to_pylist()
+    return Top()(table)["impact_rank"].to_pylist()
 
 
 def test_the_highest_impact_is_rank_1_and_ties_go_to_the_smaller_key() -> None:
@@ -33,13 +31,3 @@ def test_ranks_are_a_permutation_that_does_not_depend_on_the_order_of_rows(impac
     assert shuffled == [ranks[keys[row]] for row in order]
     by_rank = [impacts[index] for index in np.argsort(list(ranks.values()))]
     assert by_rank == sorted(impacts, reverse=True)
-
-
-def test_its_rule_keeps_the_count_best() -> None:
-    rule = Top(350).rule
-    assert (rule.column, rule.op, rule.threshold) == ("impact_rank", "<=", 350)
-
-
-def test_a_count_below_one_is_refused() -> None:
-    with pytest.raises(RecipeError, match="count=0"):
-        Top(0)
