@@ -24,10 +24,10 @@ __all__ = ["Outline", "Recipe", "Segment", "Step", "alchemist", "calibrate_minia
 
 # The miniature, (ours): chosen on pools that no reported figure is taken from.
 MINIATURE_AREA = 32 * 32  # pixels: half the side of a picture of the pool
-MINIATURE_UNSAFE = 0.5  # probability, kept below
-MINIATURE_DEFECT = 0.5  # probability of any one defect, kept below
-MINIATURE_DEFECTS: dict[str, float] = {}  # column -> limit of its own, for instance {"defect_watermark": 0.3}
-MINIATURE_IQA = 0.5  # kept from
+MINIATURE_UNSAFE = 0.05  # probability, kept below
+MINIATURE_DEFECT = 0.1  # probability of any one defect, kept below
+MINIATURE_DEFECTS: dict[str, float] = {"defect_watermark": 0.03}  # column -> limit of its own
+MINIATURE_IQA = 0.6  # kept from
 MINIATURE_SHARE = 0.04  # of the pool, best impact first
 
 # The paper's.

@@ -30,6 +30,8 @@ RESAMPLES = 2000
 SHEET = 48  # pictures on a contact sheet
 TRUTH_COLUMNS = ("img_key", "file", "broken", "small", "tier", "defects", "unsafe", "group")
 
+VERDICT = ("img_key", "status", "kept", "step", "reason")  # of a run's table: its scores may share a truth's name
+
 TOP = "top"
 DUPLICATES = "duplicates"
 
@@ -41,7 +43,7 @@ WANTED: dict[str, tuple[str, Wanted]] = {
     "safety": ("unsafe pictures", lambda rows: rows["unsafe"]),
     "resolution": ("pictures below half the pool's size", lambda rows: rows["small"]),
     "defects": ("pictures with a defect", lambda rows: rows["defects"].map(len) > 0),
-    "iqa": ("neither excellent nor good", lambda rows: ~rows["tier"].isin(["excellent", "good"])),
+    "iqa": ("degraded pictures", lambda rows: rows["tier"] == "degraded"),
     TOP: ("not excellent", lambda rows: rows["tier"] != "excellent"),
 }
 
@@ -125,7 +127,7 @@ def read_truth(path: Path) -> pd.DataFrame:
 
 def joined(samples: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     """Return the samples with their truth, by img_key. Raises EvaluationError if a sample is not in the truth."""
-    rows = samples.merge(truth.drop_duplicates("img_key"), on="img_key", how="left")
+    rows = samples[[*VERDICT]].merge(truth.drop_duplicates("img_key"), on="img_key", how="left")
     if unknown := int(rows["file"].isna().sum()):
         example = rows.loc[rows["file"].isna(), "img_key"].iloc[0]
         raise EvaluationError(f"{unknown} samples of the run are not in the truth, {example} among them: another pool?")

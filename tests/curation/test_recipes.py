@@ -31,7 +31,8 @@ def test_the_miniature_is_five_segments_of_which_the_first_decodes_once_for_all(
 
 def test_every_defect_of_the_model_has_its_rule(models):
     told = rules(recipes.miniature(models, defect=0.7))
-    assert told["defect_blur"] == told["defect_watermark"] == ("<", 0.7)
+    assert told["defect_blur"] == ("<", 0.7)
+    assert told["defect_watermark"] == ("<", recipes.MINIATURE_DEFECTS["defect_watermark"])  # has a limit of its own
     assert "defect_max" not in told
 
 
@@ -84,6 +85,7 @@ def test_the_miniature_runs_from_files_to_prompts(models, tmp_path):
     (pool / "small.jpg").write_bytes(to_jpeg(coarse[4]))
     (pool / "cut.jpg").write_bytes((pool / "0.jpg").read_bytes()[:-50])
     recipe = recipes.miniature(models, unsafe=1.1, defect=1.1, iqa=-100.0, top=3)
+    recipe = recipe.with_thresholds({"defect_watermark": 1.1})
     ledger = embedded.run(recipe, pool, tmp_path / "run", workers=1)
     rows = {row.step: row for row in funnel(ledger)}
     assert rows["resolution"].reasons == {"too small": 1, "undecodable": 1}

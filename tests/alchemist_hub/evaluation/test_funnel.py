@@ -55,6 +55,14 @@ ROWS = pd.DataFrame(
 )
 
 
+TRUTH = ROWS.drop(columns=["kept", "step", "reason", "status"])
+
+
+def test_a_score_with_the_name_of_a_truth_does_not_hide_it():
+    scored = ROWS[[*funnel.VERDICT]].assign(unsafe=0.4)  # the safety stage's probability
+    assert funnel.joined(scored, TRUTH)["unsafe"].tolist() == ROWS["unsafe"].tolist()
+
+
 @pytest.fixture(scope="module")
 def report() -> funnel.FunnelReport:
     twice = pd.concat([ROWS, ROWS.iloc[:1].assign(file="copy.jpg")])
@@ -73,7 +81,7 @@ def test_each_stage_is_judged_on_what_reached_it(report):
     assert stage(report, "safety") == (12, 2, 1, 2)
     assert stage(report, "defects") == (10, 1, 1, 2)
     assert stage(report, "duplicates") == (9, 3, 2, 2)
-    assert stage(report, "iqa") == (6, 1, 1, 3)
+    assert stage(report, "iqa") == (6, 1, 1, 1)
     assert stage(report, "impact") == (5, 0, None, None)  # the truth says nothing about a stage without a rule
     assert stage(report, "top") == (5, 3, 2, 3)
 
@@ -122,7 +130,7 @@ def test_enrichment_is_the_ratio_of_shares_with_an_interval_around_it(report):
 
 def test_a_foreign_truth_is_refused(tmp_path: Path):
     with pytest.raises(EvaluationError, match="not in the truth, m among them"):
-        funnel.joined(ROWS[["img_key", "kept"]], ROWS.iloc[:-1].drop(columns=["kept", "step", "reason", "status"]))
+        funnel.joined(ROWS[[*funnel.VERDICT]], TRUTH.iloc[:-1])
     with pytest.raises(EvaluationError, match="no truth at"):
         funnel.read_truth(tmp_path / "absent.parquet")
     pq.write_table(pa.table({"file": ["a.jpg"]}), tmp_path / "wrong.parquet")
