@@ -3,17 +3,18 @@
 Shapes: latents Z (B,C,8,8), token ids (B,24), text states (B,24,128). Objective: v-prediction with zero terminal SNR.
 """
 
+from pathlib import Path
+
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
-from rich.progress import Progress
 from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from alchemist_hub.miniature.builders.pool import batches
-from alchemist_hub.miniature.builders.progress import Checkpoint
+from alchemist_hub.miniature.builders.fit import Fitting, fit
+from alchemist_hub.miniature.builders.pool import batch_at
 from alchemist_hub.miniature.builders.tokenizer import LENGTH
 from alchemist_hub.miniature.builders.vae import PatchCode, encode_patches
 
@@ -96,7 +97,7 @@ def tokenise(tokenizer: CLIPTokenizer, captions: list[str], *, seed: int) -> tor
 
 
 def train_base(
-    checkpoint_folder,
+    checkpoint_folder: Path,
     images: np.ndarray,
     token_ids: torch.Tensor,
     empty_ids: torch.Tensor,
@@ -116,46 +117,35 @@ def train_base(
     scheduler = new_scheduler()
     models = nn.ModuleDict({"unet": new_unet(code.basis.shape[1]), "text": new_text_encoder(tokenizer)})
     unet, text = models["unet"], models["text"]
-    optimiser = torch.optim.AdamW(
-        models.parameters(), lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+
+    def loss_at(step: int, generator: torch.Generator) -> torch.Tensor:
+        chosen = batch_at(step, len(images), batch, seed=seed)
+        mirrored = torch.rand(batch, generator=generator).numpy() < 0.5
+        pictures = np.where(mirrored[:, None, None, None], images[chosen][:, :, ::-1], images[chosen])
+        latents_BCHW = encode_patches(code, pictures)
+        dropped = torch.rand(batch, generator=generator) < CAPTION_DROPOUT
+        ids = torch.where(dropped[:, None], empty_ids, token_ids[torch.from_numpy(chosen)])
+        noise = torch.randn(latents_BCHW.shape, generator=generator)
+        t_B = draw_timesteps(batch, generator)
+        noisy = scheduler.add_noise(latents_BCHW, noise, t_B)
+        prediction = unet(noisy, t_B, text(ids).last_hidden_state).sample
+        return F.mse_loss(prediction, scheduler.get_velocity(latents_BCHW, noise, t_B))
+
+    fitting = Fitting(
+        title="training the base",
+        steps=samples // batch,
+        rate=learning_rate,
+        seed=seed,
+        decay=EMA_DECAY,
+        weight_decay=0.01,
     )
-    steps = samples // batch
-    state = Checkpoint(checkpoint_folder, models, optimiser, seed=seed)
-    done = state.resume()
-    order = batches(len(images), batch, seed=seed, start=done)
-    with Progress() as bars:
-        bar = bars.add_task("training the base", total=steps, completed=done)
-        for step in range(done, steps):
-            generator = state.generator(step)
-            chosen = next(order)
-            mirrored = torch.rand(batch, generator=generator).numpy() < 0.5
-            pictures = np.where(mirrored[:, None, None, None], images[chosen][:, :, ::-1], images[chosen])
-            latents_BCHW = encode_patches(code, pictures)
-            dropped = torch.rand(batch, generator=generator) < CAPTION_DROPOUT
-            ids = torch.where(dropped[:, None], empty_ids, token_ids[torch.from_numpy(chosen)])
-            noise = torch.randn(latents_BCHW.shape, generator=generator)
-            t_B = draw_timesteps(batch, generator)
-            noisy = scheduler.add_noise(latents_BCHW, noise, t_B)
-            target = scheduler.get_velocity(latents_BCHW, noise, t_B)
-            prediction = unet(noisy, t_B, text(ids).last_hidden_state).sample
-            loss = F.mse_loss(prediction, target)
-            warm, left = min(1.0, (step + 1) / 200), 0.5 * (1 + np.cos(np.pi * step / steps))
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate * warm * max(left, 0.01)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(models.parameters(), 1.0)
-            optimiser.step()
-            state.update_average(step, decay=EMA_DECAY)
-            state.log({"step": step, "loss": loss.item()})
-            state.save(step + 1)
-            bars.update(bar, advance=1, description=f"training the base, loss {loss.item():.3f}")
-    state.save(steps, now=True)
-    models.load_state_dict(state.average)
+    fit(checkpoint_folder, models, fitting, loss_at)
     return unet.eval(), text.eval()
 
 
-def assemble(vae, unet, text_encoder, tokenizer) -> StableDiffusionPipeline:
+def assemble(
+    vae: AutoencoderKL, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer
+) -> StableDiffusionPipeline:
     """Put the parts together as the pipeline people know, without a safety checker (the funnel has its own)."""
     return StableDiffusionPipeline(
         vae=vae,

@@ -4,8 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.progress import Progress
-from torch import nn
 from transformers import (
     CLIPTokenizer,
     GPT2Config,
@@ -16,8 +14,8 @@ from transformers import (
 )
 
 from alchemist_hub.miniature.builders.classifiers import to_pixels
-from alchemist_hub.miniature.builders.pool import batches
-from alchemist_hub.miniature.builders.progress import Checkpoint
+from alchemist_hub.miniature.builders.fit import Fitting, fit
+from alchemist_hub.miniature.builders.pool import batch_at
 
 WIDTH = 128
 WORDS = 16  # tokens of a description, with its end
@@ -85,30 +83,17 @@ def train_captioner(
     torch.manual_seed(SEED)
     captioner = new_captioner(tokenizer).train()
     labels = description_ids(tokenizer, texts)
-    optimiser = torch.optim.AdamW(captioner.parameters(), lr=rate, weight_decay=0.02, fused=True)
-    steps = samples // batch
-    state = Checkpoint(folder, captioner, optimiser, seed=SEED)
-    done = state.resume()
-    order = batches(len(images), batch, seed=SEED, start=done)
-    with Progress() as bars:
-        bar = bars.add_task("training the captioner", total=steps, completed=done)
-        for step in range(done, steps):
-            chosen = next(order)
-            mirrored = torch.rand((), generator=state.generator(step)) < 0.5
-            pictures = images[chosen][:, :, ::-1] if mirrored else images[chosen]
-            loss = captioner(pixel_values=to_pixels(pictures), labels=labels[chosen]).loss
-            for group in optimiser.param_groups:
-                group["lr"] = (
-                    rate * min(1.0, 20 * (step + 1) / steps) * max(0.5 * (1 + np.cos(np.pi * step / steps)), 0.01)
-                )
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(captioner.parameters(), 1.0)
-            optimiser.step()
-            state.update_average(step, decay=0.99)
-            state.log({"step": step, "loss": loss.item()})
-            state.save(step + 1)
-            bars.update(bar, advance=1, description=f"training the captioner, loss {loss.item():.3f}")
-    state.save(steps, now=True)
-    captioner.load_state_dict(state.average)
+
+    def loss_at(step: int, generator: torch.Generator) -> torch.Tensor:
+        chosen = batch_at(step, len(images), batch, seed=SEED)
+        mirrored = torch.rand((), generator=generator) < 0.5
+        pictures = images[chosen][:, :, ::-1] if mirrored else images[chosen]
+        return captioner(pixel_values=to_pixels(pictures), labels=labels[chosen]).loss
+
+    fit(
+        folder,
+        captioner,
+        Fitting(title="training the captioner", steps=samples // batch, rate=rate, seed=SEED),
+        loss_at,
+    )
     return captioner.eval()

@@ -10,13 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.progress import Progress
-from torch import nn
 from torch.nn import functional
 from transformers import ResNetConfig, ResNetForImageClassification, ViTImageProcessorPil
 
-from alchemist_hub.miniature.builders.pool import batches
-from alchemist_hub.miniature.builders.progress import Checkpoint
+from alchemist_hub.miniature.builders.fit import Fitting, fit
+from alchemist_hub.miniature.builders.pool import batch_at
 from alchemist_hub.miniature.scene import BODIES, DEFECTS, GROUNDS, STYLES, TIMES
 
 Row = dict[str, object]
@@ -128,29 +126,13 @@ def train_network(
     torch.manual_seed(task.seed)
     network = new_network(task).to(memory_format=torch.channels_last).train()
     targets = torch.tensor([task.target(row) for row in rows])
-    optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.02, fused=True)
+
+    def loss_at(step: int, generator: torch.Generator) -> torch.Tensor:
+        chosen = batch_at(step, len(images), batch, seed=task.seed)
+        return task.loss(network(to_pixels(_moved(images[chosen], generator))).logits, targets[chosen])
+
     steps = epochs * (len(images) // batch)
-    state = Checkpoint(folder, network, optimiser, seed=task.seed)
-    done = state.resume()
-    order = batches(len(images), batch, seed=task.seed, start=done)
-    with Progress() as bars:
-        bar = bars.add_task(f"training {task.name}", total=steps, completed=done)
-        for step in range(done, steps):
-            chosen = next(order)
-            pixels = to_pixels(_moved(images[chosen], state.generator(step)))
-            loss = task.loss(network(pixels).logits, targets[chosen])
-            for group in optimiser.param_groups:
-                group["lr"] = rate * min(1.0, 20 * (step + 1) / steps) * 0.5 * (1 + np.cos(np.pi * step / steps))
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimiser.step()
-            state.update_average(step, decay=0.99)
-            state.log({"step": step, "loss": loss.item()})
-            state.save(step + 1)
-            bars.update(bar, advance=1, description=f"training {task.name}, loss {loss.item():.3f}")
-    state.save(steps, now=True)
-    network.load_state_dict(state.average)
+    fit(folder, network, Fitting(title=f"training {task.name}", steps=steps, rate=rate, seed=task.seed), loss_at)
     return network.to(memory_format=torch.contiguous_format).eval()
 
 

@@ -1,9 +1,9 @@
 """A rendered pool kept on disk as arrays, so that training need not render: chunks of pictures, captions and truth."""
 
 import json
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -37,15 +37,15 @@ def read_pool(paths: list[Path]) -> tuple[np.ndarray, list[dict[str, object]]]:
     return images, [row for path in paths for row in json.loads(path.with_suffix(".json").read_text())]
 
 
-def batches(count: int, batch: int, *, seed: int, start: int = 0) -> Iterator[np.ndarray]:
-    """Yield index batches for ever, each epoch shuffled by (seed, epoch); `start` skips that many batches."""
-    per_epoch = count // batch
-    epoch, offset = divmod(start, per_epoch)
-    while True:
-        order = np.random.default_rng((seed, epoch)).permutation(count)
-        for step in range(offset, per_epoch):
-            yield order[step * batch : (step + 1) * batch]
-        epoch, offset = epoch + 1, 0
+def batch_at(step: int, count: int, batch: int, *, seed: int) -> np.ndarray:
+    """Return the indices (B,) of the batch of `step`: each epoch shows all of `count` once, in an order of its own."""
+    epoch, place = divmod(step, count // batch)
+    return _epoch_order(seed, epoch, count)[place * batch : (place + 1) * batch]
+
+
+@lru_cache(maxsize=2)
+def _epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(count)
 
 
 def _render_chunk(job: tuple[Path, int, int, str | None]) -> None:

@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from rich.progress import Progress
 from torch import nn
 from torch.nn import functional
 
-from alchemist_hub.miniature.builders.progress import Checkpoint
+from alchemist_hub.miniature.builders.fit import Fitting, fit
 
 CHANNELS = 32  # latent channels
 PATCH = 8
@@ -182,31 +181,25 @@ def train_decoder(
     torch.manual_seed(seed)
     decoder = nn.ModuleDict({"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv})
     decoder.to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(decoder.parameters(), lr=learning_rate, betas=(0.9, 0.99), weight_decay=0, fused=True)
-    state = Checkpoint(checkpoint_folder, decoder, optimiser, seed=seed)
-    done = state.resume()
-    with Progress() as bars:
-        bar = bars.add_task("training the decoder", total=steps, completed=done)
-        for step in range(done, steps):
-            generator = state.generator(step)
-            whole = step >= 0.8 * steps
-            pixels = _crops(images, generator, batch // 4 if whole else batch, 64 if whole else CROP)
-            with torch.no_grad():
-                latents = vae.encode(pixels).latent_dist.mean
-            latents = latents + POSTERIOR_STD * torch.randn(latents.shape, generator=generator)
-            loss = functional.mse_loss(vae.decode(latents).sample, pixels)
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate * min(1.0, (step + 1) / 100) * (1 - step / steps) ** 0.8
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(decoder.parameters(), 0.5)
-            optimiser.step()
-            state.update_average(step, decay=0.995)
-            state.log({"step": step, "loss": loss.item()})
-            state.save(step + 1)
-            bars.update(bar, advance=1, description=f"training the decoder, loss {loss.item():.4f}")
-    state.save(steps, now=True)
-    decoder.load_state_dict(state.average)
+
+    def loss_at(step: int, generator: torch.Generator) -> torch.Tensor:
+        whole = step >= 0.8 * steps
+        pixels = _crops(images, generator, batch // 4 if whole else batch, 64 if whole else CROP)
+        with torch.no_grad():
+            latents = vae.encode(pixels).latent_dist.mean
+        latents = latents + POSTERIOR_STD * torch.randn(latents.shape, generator=generator)
+        return functional.mse_loss(vae.decode(latents).sample, pixels)
+
+    fitting = Fitting(
+        title="training the decoder",
+        steps=steps,
+        rate=learning_rate,
+        seed=seed,
+        decay=0.995,
+        weight_decay=0.0,
+        clip=0.5,
+    )
+    fit(checkpoint_folder, decoder, fitting, loss_at)
     return vae.to(memory_format=torch.contiguous_format).eval()
 
 

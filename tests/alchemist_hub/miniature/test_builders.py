@@ -9,7 +9,7 @@ import torch
 
 from alchemist_hub.miniature import world
 from alchemist_hub.miniature.builders import base, captioner, classifiers, pool, vae
-from alchemist_hub.miniature.builders.progress import Checkpoint
+from alchemist_hub.miniature.builders.fit import Checkpoint, Fitting
 from alchemist_hub.miniature.builders.tokenizer import LENGTH, build_tokenizer
 from alchemist_hub.miniature.scene import DEFECTS
 
@@ -138,12 +138,18 @@ def test_a_base_that_was_stopped_goes_on_as_if_it_had_not_been(tokenizer, images
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
-def test_batches_cover_each_epoch_and_can_be_skipped() -> None:
-    order = pool.batches(10, 3, seed=4)
-    first = [next(order) for _ in range(7)]
-    assert len(set(np.concatenate(first[:3]))) == 9
-    later = pool.batches(10, 3, seed=4, start=4)
-    assert all(np.array_equal(next(later), batch) for batch in first[4:])
+def test_batches_cover_each_epoch_in_an_order_of_its_own() -> None:
+    epochs = [
+        np.concatenate([pool.batch_at(3 * epoch + place, 10, 3, seed=4) for place in range(3)]) for epoch in (0, 1)
+    ]
+    assert [len(set(epoch)) for epoch in epochs] == [9, 9] and not np.array_equal(*epochs)
+
+
+def test_the_learning_rate_warms_up_and_falls_to_a_hundredth() -> None:
+    fitting = Fitting(title="", steps=100, rate=2.0, seed=0)
+    rates = [fitting.rate_at(step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.4) and max(rates) == pytest.approx(2.0, rel=0.01)
+    assert rates[-1] == pytest.approx(0.02)
 
 
 @pytest.mark.parametrize("task", [classifiers.SAFETY, classifiers.DEFECT, classifiers.IQA, classifiers.JUDGE])

@@ -1,14 +1,65 @@
-"""What every builder shares: exact checkpoints of a training in a work folder, and its step-by-step random numbers."""
+"""The training loop that every builder shares, with exact checkpoints in a work folder.
+
+A builder says what the loss of a step is; everything random in it comes from the generator of that step, so a training
+that was stopped goes on as if it had not been.
+"""
 
 import json
+import math
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from rich.progress import Progress
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 EVERY_SECONDS = 120
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitting:
+    """How one training goes: AdamW, warm-up, cosine to a hundredth, an average of the weights as the result."""
+
+    title: str
+    steps: int
+    rate: float  # peak learning rate
+    seed: int
+    decay: float = 0.99  # of the average
+    weight_decay: float = 0.02
+    clip: float = 1.0  # largest norm of the gradient
+
+    def rate_at(self, step: int) -> float:
+        """Return the learning rate of `step`: at most 200 steps of warm-up, then half a cosine."""
+        warm = min(1.0, (step + 1) / max(1, min(200, self.steps // 20)))
+        return self.rate * warm * max(0.01, 0.5 * (1 + math.cos(math.pi * step / self.steps)))
+
+
+def fit(folder: Path, modules: nn.Module, fitting: Fitting, loss_at: Callable[[int, torch.Generator], Tensor]) -> None:
+    """Train `modules` on `loss_at(step, generator)` and leave the averaged weights in them; resumes from `folder`."""
+    optimiser = torch.optim.AdamW(
+        modules.parameters(), lr=fitting.rate, betas=(0.9, 0.99), weight_decay=fitting.weight_decay, fused=True
+    )
+    state = Checkpoint(folder, modules, optimiser, seed=fitting.seed)
+    done = state.resume()
+    with Progress() as bars:
+        bar = bars.add_task(fitting.title, total=fitting.steps, completed=done)
+        for step in range(done, fitting.steps):
+            loss = loss_at(step, state.generator(step))
+            for group in optimiser.param_groups:
+                group["lr"] = fitting.rate_at(step)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(modules.parameters(), fitting.clip)
+            optimiser.step()
+            state.update_average(step, decay=fitting.decay)
+            state.log({"step": step, "loss": loss.item()})
+            state.save(step + 1)
+            bars.update(bar, advance=1, description=f"{fitting.title}, loss {loss.item():.4f}")
+    state.save(fitting.steps, now=True)
+    modules.load_state_dict(state.average)
 
 
 class Checkpoint:
