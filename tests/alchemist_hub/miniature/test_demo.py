@@ -11,7 +11,7 @@ from curation import dataset
 
 
 def times(folder: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.[jp][pn]g")}
 
 
 @pytest.mark.slow
