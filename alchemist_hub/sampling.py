@@ -14,9 +14,11 @@ from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
+from diffusers.utils import logging as diffusers_logging
 from PIL import Image
 from torch import Tensor
 from torch.nn import Module
+from transformers.utils import logging as transformers_logging
 
 from alchemist_hub.errors import ModelError
 from alchemist_hub.models import local_folder
@@ -28,6 +30,12 @@ SEPARATE = ("unet", "transformer", "scheduler")
 _CASTS = {torch.float32: Module.float, torch.bfloat16: Module.bfloat16, torch.float16: Module.half}
 
 OnStep = Callable[[int, Tensor], None]  # (step, estimate_BChw): step counts from 1 over all batches of the call
+
+
+def hide_loading_bars() -> None:
+    """Keep the libraries from drawing a bar for every component they load: programs with bars of their own call it."""
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
 
 
 class Cancelled(Exception):

@@ -15,10 +15,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import diffusers
 import numpy as np
 import torch
-import transformers
 from diffusers import DiffusionPipeline
 from PIL import Image
 
@@ -43,8 +41,7 @@ GATES = {"ground": 0.80, "time": 0.92, "style": 0.75, "body": 0.65, "psnr": 30.0
 def main() -> None:
     """Measure, print, write."""
     options = arguments()
-    transformers.utils.logging.disable_progress_bar()
-    diffusers.utils.logging.disable_progress_bar()
+    sampling.hide_loading_bars()
     spec = models.model("mini")
     settings = Settings(seeds=(0,), steps=spec.steps, guidance=spec.guidance)
     base, judge = options.models / "base", JudgeNetwork.load(options.models / "judge")

@@ -17,16 +17,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-import diffusers
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import transformers
 from datasets import Dataset, Features, Image, Value
 from simple_measures import best_simple_measure, simple_features
 
-from alchemist_hub import miniature, models
+from alchemist_hub import miniature, models, sampling
 from alchemist_hub.evaluation import generate, plots
 from alchemist_hub.evaluation.aspects import ASPECTS, SHOWN
 from alchemist_hub.evaluation.generate import Settings
@@ -54,8 +52,7 @@ PROMPT_SEED = 50
 def main() -> None:
     """Choose, train, paint, judge, compare, write."""
     options = arguments()
-    transformers.utils.logging.disable_progress_bar()
-    diffusers.utils.logging.disable_progress_bar()
+    sampling.hide_loading_bars()
     candidates = read_candidates(options.run, options.pool)
     count = int(candidates["kept"].sum())
     measure = best_simple_measure()

@@ -33,11 +33,13 @@ def run_demo(
     from alchemist_hub.evaluation.judges import JudgeNetwork
     from alchemist_hub.evaluation.report import evaluate
     from alchemist_hub.publishing.cards import write_card
+    from alchemist_hub.sampling import hide_loading_bars
     from alchemist_hub.training.loop import train
     from alchemist_hub.training.recipes import miniature as training_recipe
     from curation.cli import curate
     from curation.recipes import miniature as curation_recipe
 
+    hide_loading_bars()
     models = models or weights()
     console = Console(highlight=False)
     console.rule("1 of 5: a pool like the web's", align="left")

@@ -6,9 +6,8 @@ from threading import Thread
 from typing import Any
 
 import gradio as gr
-from diffusers.utils import logging as diffusers_logging
-from transformers.utils import logging as transformers_logging
 
+from alchemist_hub.sampling import hide_loading_bars
 from alchemist_hub.ui.compare import build_compare
 from alchemist_hub.ui.services import Services
 
@@ -42,8 +41,7 @@ def make_demo(services: Services) -> gr.Blocks:
 def launch(services: Services, **options: Any) -> gr.Blocks:
     """Serve the page (port: GRADIO_SERVER_PORT) and load the first pair meanwhile; `options` as of `Blocks.launch`."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
+    hide_loading_bars()
     first = next(iter(services.pairs.values()))
     Thread(target=first.pair, name="first pair", daemon=True).start()
     demo = make_demo(services)

@@ -14,7 +14,7 @@ from diffusers import (
 from safetensors.torch import load_file, save_file
 
 from alchemist_hub.errors import ModelError
-from alchemist_hub.sampling import Cancelled, estimate, generate, load, load_pair, preview
+from alchemist_hub.sampling import Cancelled, estimate, generate, hide_loading_bars, load, load_pair, preview
 
 PROMPTS = ["a photo of mars over the sea", "a sketch of the moon at night", "the forest at sunset"]
 SETTINGS = {"steps": 3, "guidance": 4.0}
@@ -144,3 +144,9 @@ def test_a_pipeline_that_lost_its_weights_is_one_line(v_pipeline: Path, tmp_path
     with pytest.raises(ModelError, match="cannot be loaded") as caught:
         load(tmp_path / "broken")
     assert "\n" not in str(caught.value)
+
+
+def test_loading_draws_no_bars_once_they_are_hidden(v_pipeline, capfd):
+    hide_loading_bars()
+    load(v_pipeline)
+    assert "Loading" not in capfd.readouterr().err
