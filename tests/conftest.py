@@ -1,6 +1,7 @@
 """What every test runs under: no network, no analytics, one thread, and `tiny_models` importable."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -10,6 +11,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # read by torch, numpy and children
     os.environ[variable] = "1"
+
+# A background job of a script is born with interrupts ignored, and so would be the children that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 sys.path.insert(0, str(Path(__file__).parent))
 
