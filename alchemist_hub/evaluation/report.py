@@ -54,11 +54,12 @@ def evaluate(
     _check(arms, pairs, checkpoints)
     settings = Settings(seeds=tuple(seeds), steps=steps, guidance=guidance)
     out = Path(out)
+    weights = {name: generate.checkpoint_id(folder) for name, folder in checkpoints.items()}  # refused before painting
     scores = _score(checkpoints, prompts, settings, judge, out)
     report = Report(
         title=title,
         version=__version__,
-        checkpoints={name: generate.checkpoint_id(folder) for name, folder in checkpoints.items()},
+        checkpoints=weights,
         prompts=tuple(prompt.text for prompt in prompts),
         seeds=settings.seeds,
         steps=steps,

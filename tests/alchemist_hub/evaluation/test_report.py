@@ -12,7 +12,7 @@ from PIL import Image
 from tiny_judge import tiny_judge
 from tiny_models import tiny_pipeline
 
-from alchemist_hub.errors import EvaluationError
+from alchemist_hub.errors import EvaluationError, ModelError
 from alchemist_hub.evaluation import plots, results
 from alchemist_hub.evaluation.judges import JudgeNetwork
 from alchemist_hub.evaluation.report import SCORES, evaluate
@@ -140,3 +140,9 @@ def test_bad_input_is_one_clear_error(v_pipeline, judge, tmp_path):
 def test_unknown_numbers_are_null_in_the_file_and_nan_again_in_memory(tmp_path):
     results.write_json({"value": float("nan"), "list": (1, float("nan"))}, tmp_path / "x.json")
     assert json.loads((tmp_path / "x.json").read_text()) == {"value": None, "list": [1, None]}
+
+
+def test_a_missing_checkpoint_is_refused_before_anything_is_painted(v_pipeline, judge, tmp_path):
+    with pytest.raises(ModelError, match="does not exist"):
+        evaluate(v_pipeline, {"tuned": "/nope"}, prompts(1, seed=0), seeds=(0,), judge=judge, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
