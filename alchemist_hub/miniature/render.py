@@ -186,18 +186,21 @@ def _paint_stars(canvas: Canvas) -> None:
         canvas.blend(glow.clip(0, 1), np.array((0.62, 0.55, 0.85), np.float32))
 
 
+TALL = ("city", "forest", "mountains")  # they reach above the horizon: what rises there has to rise higher to be seen
+
+
 def _paint_body(canvas: Canvas) -> None:
     scene, rng = canvas.scene, canvas.rng
     if scene.body == "none":
         return
-    radius = rng.uniform(0.13, 0.19)
+    radius = rng.uniform(0.16, 0.22)
     x = (
         rng.choice((0.33, 0.67)) + 0.06 * rng.uniform(-1, 1)
         if rng.random() < 0.2 + scene.beauty
         else rng.uniform(0.1, 0.9)
     )
     y = (
-        canvas.horizon - radius * rng.uniform(0.15, 0.55)
+        canvas.horizon - radius * (rng.uniform(0.30, 0.65) + (0.5 if scene.ground in TALL else 0.0))
         if scene.rising
         else rng.uniform(0.19, max(0.22, canvas.horizon - 1.55 * radius))
     )
@@ -247,11 +250,18 @@ def _paint_mars(canvas: Canvas, dx: np.ndarray, dy: np.ndarray, distance: np.nda
 
 def _paint_earth(canvas: Canvas, dx: np.ndarray, dy: np.ndarray, distance: np.ndarray, disc: np.ndarray) -> None:
     shade = _shade(canvas, dx, dy, distance)[..., None]
-    land = (np.roll(canvas.texture, canvas.side // 3, axis=1) > 0.05)[..., None]
+    land = _most(np.roll(canvas.texture, canvas.side // 3, axis=1), disc, share=0.40)[..., None]
     colour = np.where(land, np.array((0.22, 0.58, 0.24), np.float32), np.array((0.10, 0.34, 0.80), np.float32))
-    cloud = (np.roll(canvas.texture, canvas.side // 2, axis=0) > 0.28 - 0.15 * canvas.scene.richness)[..., None]
+    clouds = np.roll(canvas.texture, canvas.side // 2, axis=0)
+    cloud = _most(clouds, disc, share=0.06 + 0.14 * canvas.scene.richness)[..., None]
     colour = np.where(cloud, np.float32(0.95), colour) * shade
     canvas.blend(disc, colour.astype(np.float32))
+
+
+def _most(texture: np.ndarray, disc: np.ndarray, *, share: float) -> np.ndarray:
+    """Return where (S,S) the texture is among the highest `share` of the visible disc: never all of it or nothing."""
+    inside = texture[disc > 0]
+    return texture > (np.quantile(inside, 1 - share) if inside.size else np.inf)
 
 
 def _paint_saturn(canvas: Canvas, dx: np.ndarray, dy: np.ndarray, distance: np.ndarray, disc: np.ndarray) -> None:

@@ -22,8 +22,8 @@ TEXT_WIDTH = 128
 CAPTION_DROPOUT = 0.10
 MISSPELT = 0.04  # captions that carry a word nobody knows, so that unknown letters mean nothing
 LAST_STEP = 0.03  # of the noise levels are the last one, where sampling starts
-UNIFORM = 0.20  # are uniform; the rest is logit-normal
-LEVEL_SHIFT = 0.6  # towards noise: coarse latents are stronger than fine ones, so shapes are decided there
+UNIFORM = 0.35  # are uniform; the rest is logit-normal
+LEVEL_SHIFT = 0.3  # towards noise: coarse latents are stronger than fine ones, so shapes are decided there
 EMA_DECAY = 0.999
 
 

@@ -19,11 +19,12 @@ from torch.nn import functional
 
 from alchemist_hub.miniature.builders.fit import Fitting, fit
 
-CHANNELS = 32  # latent channels
+CHANNELS = 20  # latent channels
 PATCH = 8
 WIDTHS = (24, 48, 96, 96)
 GROUPS = 8
-POSTERIOR_STD = 0.05  # of every latent: the decoder learns to forgive errors of this size
+POSTERIOR_STD = 0.05  # of every latent
+FORGIVEN_STD = 0.5  # the decoder learns to forgive errors of the latents up to this size: a denoiser makes them
 
 
 @dataclass(frozen=True)
@@ -187,8 +188,8 @@ def train_decoder(
         pixels = _crops(images, generator, batch // 4 if whole else batch, 64 if whole else CROP)
         with torch.no_grad():
             latents = vae.encode(pixels).latent_dist.mean
-        latents = latents + POSTERIOR_STD * torch.randn(latents.shape, generator=generator)
-        return functional.mse_loss(vae.decode(latents).sample, pixels)
+        errors = _forgiven(len(latents), generator) * torch.randn(latents.shape, generator=generator)
+        return functional.mse_loss(vae.decode(latents + errors).sample, pixels)
 
     fitting = Fitting(
         title="training the decoder",
@@ -201,6 +202,12 @@ def train_decoder(
     )
     fit(checkpoint_folder, decoder, fitting, loss_at)
     return vae.to(memory_format=torch.contiguous_format).eval()
+
+
+def _forgiven(count: int, generator: torch.Generator) -> torch.Tensor:
+    """Return the deviation (B,1,1,1) of each picture's latent errors: small for half of them, up to the worst."""
+    many = FORGIVEN_STD * torch.rand(count, 1, 1, 1, generator=generator)
+    return torch.where(torch.rand(count, 1, 1, 1, generator=generator) < 0.5, POSTERIOR_STD, many)
 
 
 def _crops(images: np.ndarray, generator: torch.Generator, count: int, side: int) -> torch.Tensor:
