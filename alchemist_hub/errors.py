@@ -1,10 +1,10 @@
 """The errors that users of `alchemist_hub` can meet.
 
-    HubError                 a user's mistake or a refused input: one line, exit status 2
-    |-- ModelError           a checkpoint, model key or component that cannot be loaded
-    |-- TrainingError        a run that cannot start or go on: settings, data, a foreign checkpoint
-    |-- EvaluationError      reports that cannot be made from what was given
-    `-- WorldError           a miniature that cannot be rendered or written
+HubError                 a user's mistake or a refused input: one line, exit status 2
+|-- ModelError           a checkpoint, model key or component that cannot be loaded
+|-- TrainingError        a run that cannot start or go on: settings, data, a foreign checkpoint
+|-- EvaluationError      reports that cannot be made from what was given
+`-- WorldError           a miniature that cannot be rendered or written
 """
 
 

@@ -11,7 +11,8 @@ from alchemist_hub.errors import WorldError
 from alchemist_hub.miniature import world
 from alchemist_hub.miniature.captions import OPPOSITE_WORDS, QUALITY_WORDS
 from alchemist_hub.miniature.damage import DAMAGES, apply_defects, republish, unsafe_emblem
-from alchemist_hub.miniature.render import GROUND_PAINTERS, STYLE_PAINTERS, render
+from alchemist_hub.miniature.painting.styles import STYLE_PAINTERS
+from alchemist_hub.miniature.render import GROUND_PAINTERS, render
 from alchemist_hub.miniature.scene import BODIES, DEFECTS, GROUNDS, STYLES, TIERS, TIMES, Scene, draw_scene
 from curation.records import img_key
 

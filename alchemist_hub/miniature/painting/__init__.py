@@ -1,0 +1,1 @@
+"""The painters of the miniature world; `render.py` calls them in their order."""
