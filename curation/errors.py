@@ -1,13 +1,13 @@
 """The errors that users of `curation` can meet.
 
-    CurationError            a user's mistake or a refused input: one line, exit status 2
-    |-- SourceError          the pool cannot be read: wrong path, empty folder, unknown kind
-    |-- RecipeError          a recipe that does not fit together, or is not the one of this run
-    |-- LedgerError          a run folder that cannot be read or written
-    |-- EngineError          workers that cannot go on: they die while loading, or on too many samples
-    |-- ImageError           bytes that are not one whole, supported image (a row's status, never a run's end)
-    |-- CalibrationError     labels or activations that no estimator can be calibrated on
-    `-- MissingExtra         an optional package is not installed; says the pip line
+CurationError            a user's mistake or a refused input: one line, exit status 2
+|-- SourceError          the pool cannot be read: wrong path, empty folder, unknown kind
+|-- RecipeError          a recipe that does not fit together, or is not the one of this run
+|-- LedgerError          a run folder that cannot be read or written
+|-- EngineError          workers that cannot go on: they die while loading, or on too many samples
+|-- ImageError           bytes that are not one whole, supported image (a row's status, never a run's end)
+|-- CalibrationError     labels or activations that no estimator can be calibrated on
+`-- MissingExtra         an optional package is not installed; says the pip line
 """
 
 

@@ -28,8 +28,8 @@ class Settings:
     """How pictures are sampled: the same for every checkpoint that is compared."""
 
     seeds: tuple[int, ...]
-    steps: int = 20
-    guidance: float = 4.0
+    steps: int
+    guidance: float
     batch: int = 8  # pictures per call: changes speed and memory only
 
 

@@ -38,8 +38,8 @@ def evaluate(
     seeds: Sequence[int],
     judge: Judge,
     out: str | Path,
-    steps: int = 20,
-    guidance: float = 4.0,
+    steps: int,
+    guidance: float,
     against: Sequence[tuple[str, str]] | None = None,
     title: str = "Base and tuned, side by side",
 ) -> Report:

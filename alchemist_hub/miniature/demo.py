@@ -32,6 +32,7 @@ def run_demo(
     from alchemist_hub.evaluation.funnel import funnel_report
     from alchemist_hub.evaluation.judges import JudgeNetwork
     from alchemist_hub.evaluation.report import evaluate
+    from alchemist_hub.models import model
     from alchemist_hub.publishing.cards import write_card
     from alchemist_hub.sampling import hide_loading_bars
     from alchemist_hub.training.loop import train
@@ -54,6 +55,7 @@ def run_demo(
     recipe = training_recipe() if steps is None else training_recipe(steps=steps)
     tuned = train(recipe, base=models / "base", data=data, out=out / "tuned")
     console.rule("4 of 5: base and tuned, same prompts and seeds", align="left")
+    spec = model("mini")
     evaluate(
         models / "base",
         {"tuned": tuned},
@@ -61,6 +63,8 @@ def run_demo(
         seeds=(0,),
         judge=JudgeNetwork.load(models / "judge"),
         out=out / "report",
+        steps=spec.steps,
+        guidance=spec.guidance,
     )
     console.rule("5 of 5: the card", align="left")
     card = write_card(out / "report", out / "card" / "README.md")

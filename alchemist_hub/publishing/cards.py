@@ -36,6 +36,7 @@ class Facts:
     size: int  # native side, pixels
     steps: int
     guidance: float
+    guidance_rescale: float
     tags: list[str]
     prompts_dataset: str  # what the evaluation's prompts are called in the results
     summary: str

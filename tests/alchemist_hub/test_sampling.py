@@ -150,3 +150,17 @@ def test_loading_draws_no_bars_once_they_are_hidden(v_pipeline, capfd):
     hide_loading_bars()
     load(v_pipeline)
     assert "Loading" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("zero_snr", "rescale"), [(True, 0.7), (False, 0.0)])
+def test_guidance_is_rescaled_for_models_of_zero_terminal_snr_only(v_pipeline: Path, zero_snr: bool, rescale: float):
+    pipe = load(v_pipeline)
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, rescale_betas_zero_snr=zero_snr)
+    asked = {"prompt": PROMPTS[0], "num_inference_steps": 3, "guidance_scale": 8.0}
+    direct = {
+        value: pixels(pipe(**asked, guidance_rescale=value, generator=torch.Generator().manual_seed(5)).images)
+        for value in (0.0, 0.7)
+    }
+    painted = pixels(generate(pipe, PROMPTS[:1], [5], steps=3, guidance=8.0))
+    assert np.abs(direct[0.7] - direct[0.0]).max() > 0
+    assert np.abs(painted - direct[rescale]).max() == 0

@@ -120,9 +120,11 @@ def test_better_means_fewer_defects_and_holm_runs_over_the_whole_report():
 
 def test_bad_input_is_one_clear_error(v_pipeline, judge, tmp_path):
     with pytest.raises(EvaluationError, match="nothing to compare"):
-        evaluate(v_pipeline, {}, PROMPTS, seeds=SEEDS, judge=judge, out=tmp_path)
+        evaluate(v_pipeline, {}, PROMPTS, seeds=SEEDS, judge=judge, out=tmp_path, steps=2, guidance=2.0)
     with pytest.raises(EvaluationError, match='may not be called "base"'):
-        evaluate(v_pipeline, {"base": v_pipeline}, PROMPTS, seeds=SEEDS, judge=judge, out=tmp_path)
+        evaluate(
+            v_pipeline, {"base": v_pipeline}, PROMPTS, seeds=SEEDS, judge=judge, out=tmp_path, steps=2, guidance=2.0
+        )
     with pytest.raises(EvaluationError, match="unknown arm tunde"):
         evaluate(
             v_pipeline,
@@ -131,6 +133,8 @@ def test_bad_input_is_one_clear_error(v_pipeline, judge, tmp_path):
             seeds=SEEDS,
             judge=judge,
             out=tmp_path,
+            steps=2,
+            guidance=2.0,
             against=[("tunde", "base")],
         )
     with pytest.raises(EvaluationError, match="no evaluation in"):
@@ -144,5 +148,14 @@ def test_unknown_numbers_are_null_in_the_file_and_nan_again_in_memory(tmp_path):
 
 def test_a_missing_checkpoint_is_refused_before_anything_is_painted(v_pipeline, judge, tmp_path):
     with pytest.raises(ModelError, match="does not exist"):
-        evaluate(v_pipeline, {"tuned": "/nope"}, prompts(1, seed=0), seeds=(0,), judge=judge, out=tmp_path / "out")
+        evaluate(
+            v_pipeline,
+            {"tuned": "/nope"},
+            prompts(1, seed=0),
+            seeds=(0,),
+            judge=judge,
+            out=tmp_path / "out",
+            steps=2,
+            guidance=2.0,
+        )
     assert not (tmp_path / "out").exists()
