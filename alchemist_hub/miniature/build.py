@@ -40,7 +40,7 @@ class Scale:
     pool: int = 100_000  # pictures the base learns from
     code_pool: int = 10_000  # of them fit the patch code
     decoder_pool: int = 40_000
-    decoder_steps: int = 6_000
+    decoder_steps: int = 10_000
     base_samples: int = 340_000
     network_pool: int = 40_000  # for each of the small networks
     epochs: tuple[tuple[str, int], ...] = (("safety", 2), ("defects", 6), ("iqa", 5), ("judge", 6))
