@@ -25,9 +25,9 @@ __all__ = ["Outline", "Recipe", "Segment", "Step", "alchemist", "calibrate_minia
 # The miniature, (ours): chosen on pools that no reported figure is taken from.
 MINIATURE_AREA = 32 * 32  # pixels: half the side of a picture of the pool
 MINIATURE_UNSAFE = 0.05  # probability, kept below
-MINIATURE_DEFECT = 0.1  # probability of any one defect, kept below
+MINIATURE_DEFECT = 0.2  # probability of any one defect, kept below
 MINIATURE_DEFECTS: dict[str, float] = {"defect_watermark": 0.03}  # column -> limit of its own
-MINIATURE_IQA = 0.6  # kept from
+MINIATURE_IQA = 0.7  # kept from
 MINIATURE_SHARE = 0.04  # of the pool, best impact first
 
 # The paper's.

@@ -43,7 +43,7 @@ class Scale:
     decoder_steps: int = 10_000
     base_samples: int = 340_000
     network_pool: int = 40_000  # for each of the small networks
-    epochs: tuple[tuple[str, int], ...] = (("safety", 2), ("defects", 6), ("iqa", 5), ("judge", 6))
+    epochs: tuple[tuple[str, int], ...] = (("safety", 6), ("defects", 6), ("iqa", 5), ("judge", 6))
     caption_samples: int = 90_000
 
 
