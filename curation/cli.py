@@ -16,6 +16,7 @@ from curation.errors import CurationError, LedgerError, RecipeError
 if TYPE_CHECKING:
     from curation.explain import FunnelRow, Judgement
     from curation.plan import Recipe
+    from curation.sources import Source
 
 INTERRUPTED = 130
 _USER_ERROR = 2
@@ -38,26 +39,34 @@ def make_app(miniature_models: Callable[[], Path] | None) -> typer.Typer:
 
     @app.command()
     def run(
-        source: Annotated[str, typer.Option(help="Folder of images; captions in .txt files beside them.")],
+        source: Annotated[
+            str, typer.Option(help="Folder of images, table of URLs, WebDataset tars, data set, or hf://ORG/NAME.")
+        ],
         out: Annotated[Path, typer.Option(help="Folder of the run; run again, it goes on where it was stopped.")],
         recipe: Annotated[RecipeName, typer.Option(help="Which funnel.")] = RecipeName.MINIATURE,
         models: Annotated[Path | None, typer.Option(help="Folder with the recipe's models.")] = None,
         workers: Annotated[int | None, typer.Option(help="Processes; one per core unless given.", min=1)] = None,
         top: Annotated[int | None, typer.Option(help="How many samples to keep.", min=1)] = None,
+        allow_host: Annotated[
+            list[str] | None, typer.Option(help="A host of URLs that may be private: HOST or HOST:PORT; repeatable.")
+        ] = None,
         thresholds: Thresholds = None,
     ) -> None:
         """Judge a pool and freeze what passes as a data set."""
         with one_line():
             changes = parse_thresholds(thresholds) | ({"impact_rank": top} if top else {})
             chosen = _recipe(recipe, models, miniature_models).with_thresholds(changes)
-            curate(chosen, source, out, workers=workers)
+            from curation.sources import open_source
+
+            pool = open_source(source, allowed=tuple(allow_host or ()))
+            curate(chosen, pool, out, workers=workers)
 
     app.command()(funnel)
     app.command()(why)
     return app
 
 
-def curate(recipe: "Recipe", source: str | Path, out: Path, *, workers: int | None = None) -> Path | None:
+def curate(recipe: "Recipe", source: "str | Path | Source", out: Path, *, workers: int | None = None) -> Path | None:
     """Run a recipe with progress on the terminal, print its funnel, freeze and return the data set.
 
     None if no sample passed. Raises CurationError, and KeyboardInterrupt after saying how to go on.

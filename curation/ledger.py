@@ -23,7 +23,7 @@ from curation.records import OK, REGISTERED, SCORED
 from curation.verdicts import Check, checks, first_failure, quoted, was_missing
 
 _END = ["failed", "missing", "status"]
-_REGISTRATION = ("url", "urls", "slice", "text", "width", "height", "bytes")
+_REGISTRATION = ("url", "urls", "slice", "text", "extra", "width", "height", "bytes")
 _ALL_COPIES = "PARTITION BY img_key ORDER BY url ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING"
 
 
