@@ -73,10 +73,11 @@ def run_shard(shard: Shard) -> int:
 def judge(shard: Shard) -> pa.Table:
     """Return the shard's rows with every column of its stages, image bytes included."""
     stages = open_stages(shard.segment)
-    needs_pixels = any("image" in stage.reads or not stage.reads for stage in stages)
+    reads = {name for stage in stages for name in (stage.reads or ("image",))}
     judged = []
     for batch in batches(read(shard), shard.segment.resources.batch):
-        batch = mark_undecodable(batch) if needs_pixels else batch
+        if reads & {"image", "gray"}:
+            batch = mark_undecodable(batch, gray="image" not in reads)
         for stage in stages:
             batch = _checked(stage, batch, stage(batch))
         judged.append(batch)
