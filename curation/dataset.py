@@ -40,12 +40,8 @@ def freeze(run: str | Path) -> Path:
     A data set that is there already and would be the same is left alone. Raises LedgerError if the run is not
     finished, kept nothing, or its pictures are no longer there.
     """
-    ledger = Ledger(run)
-    if step := ledger.unfinished():
-        raise LedgerError(f"{run} is not finished: {step} has samples left to judge; run `alchemist curate run` again")
+    ledger = _finished(run)
     kept = _kept(ledger)
-    if not len(kept):
-        raise LedgerError(f"no sample of {run} passed every rule: see `alchemist curate funnel {run}`")
     folder = ledger.run / "dataset"
     described = _described(ledger, kept)
     if not _is_current(folder, described):
@@ -56,6 +52,27 @@ def freeze(run: str | Path) -> Path:
             _write(temporary, kept, image_reader(ledger, reopen(ledger.source, ledger.run)), described)
             _replace(folder, temporary)
     return folder
+
+
+def write_urls(run: str | Path, path: Path) -> int:
+    """Write what a finished run kept as a table of img_key, url, prompt, best first, and return its rows.
+
+    The format follows the name: .parquet, .csv or .jsonl. Raises LedgerError as `freeze` does, and for other names.
+    """
+    table = _kept(_finished(run)).select(["img_key", "url", "prompt"])
+    with shards.writing(path):
+        if path.suffix == ".parquet":
+            buffer = pa.BufferOutputStream()
+            pq.write_table(table, buffer, compression="zstd")
+            content = buffer.getvalue().to_pybytes()
+        elif path.suffix == ".csv":
+            content = table.to_pandas().to_csv(index=False).encode()
+        elif path.suffix == ".jsonl":
+            content = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in table.to_pylist()).encode()
+        else:
+            raise LedgerError(f"cannot write {path}: expected a name that ends in .parquet, .csv or .jsonl")
+        shards.write_atomically(path, content)
+    return len(table)
 
 
 def read(folder: str | Path) -> "Dataset":
@@ -87,6 +104,16 @@ def scores(run: str | Path) -> pa.Table:
 def steps(run: str | Path) -> list[str]:
     """Return the names of a run's steps, in order. Raises LedgerError."""
     return [step.name for step in Ledger(run).outline.steps]
+
+
+def _finished(run: str | Path) -> Ledger:
+    """Return the ledger of a run that judged everything and kept something. Raises LedgerError."""
+    ledger = Ledger(run)
+    if step := ledger.unfinished():
+        raise LedgerError(f"{run} is not finished: {step} has samples left to judge; run `alchemist curate run` again")
+    if not len(ledger.survivors()):
+        raise LedgerError(f"no sample of {run} passed every rule: see `alchemist curate funnel {run}`")
+    return ledger
 
 
 def _kept(ledger: Ledger) -> pa.Table:
