@@ -62,7 +62,7 @@ def make_app(miniature_models: Callable[[], Path] | None) -> typer.Typer:
             pool = open_source(source, allowed=tuple(allow_host or ()))
             curate(chosen, pool, out, workers=workers)
 
-    for command in (status, funnel, what_if, why, export, materialise):
+    for command in (status, funnel, what_if, why, export, materialise, calibrate):
         app.command()(command)
     return app
 
@@ -178,6 +178,35 @@ def materialise(
             report = again(table, out, allowed=tuple(allow_host or ()), progress=progress)
         for line in report.lines():
             print(line)
+
+
+def calibrate(
+    model: Annotated[str, typer.Argument(help="The diffusion model: a from_pretrained folder or a Hub id.")],
+    good: Annotated[str, typer.Option(help="Pictures that taught much, or would: any source.")],
+    plain: Annotated[str, typer.Option(help="Clean pictures that did not: any source.")],
+    out: Annotated[Path, typer.Option(help="The calibration, estimator.json.")],
+    family: Annotated[str, typer.Option(help="Whose keywords: stable-diffusion or miniature.")] = "stable-diffusion",
+) -> None:
+    """Choose what the estimator reads and how much it counts, on half of your labels, and measure it on the rest."""
+    with one_line():
+        from rich.progress import Progress as Bars
+
+        from curation.calibrate import calibrate as fit
+        from curation.calibrate import lines
+
+        with Bars() as bars:
+            bar = bars.add_task("reading the model", total=None)
+            calibration = fit(
+                model,
+                good=good,
+                plain=plain,
+                out=out,
+                family=family,
+                progress=lambda done, total: bars.update(bar, completed=done, total=total),
+            )
+        for line in lines(calibration):
+            print(line)
+        print(out)
 
 
 def why(
