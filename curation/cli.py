@@ -16,12 +16,16 @@ from curation.errors import CurationError, LedgerError, RecipeError
 if TYPE_CHECKING:
     from curation.explain import FunnelRow, Judgement
     from curation.plan import Recipe
+    from curation.sources import Source
 
 INTERRUPTED = 130
 _USER_ERROR = 2
 Run = Annotated[Path, typer.Argument(help="Folder of a run.")]
 Thresholds = Annotated[
     list[str] | None, typer.Option("--set", help="Another threshold, COLUMN=VALUE; repeatable.", metavar="COLUMN=VALUE")
+]
+AllowHost = Annotated[
+    list[str] | None, typer.Option(help="A host of URLs that may be private, HOST or HOST:PORT; repeatable.")
 ]
 
 
@@ -38,26 +42,32 @@ def make_app(miniature_models: Callable[[], Path] | None) -> typer.Typer:
 
     @app.command()
     def run(
-        source: Annotated[str, typer.Option(help="Folder of images; captions in .txt files beside them.")],
+        source: Annotated[
+            str, typer.Option(help="Folder of images, table of URLs, WebDataset tars, data set, or hf://ORG/NAME.")
+        ],
         out: Annotated[Path, typer.Option(help="Folder of the run; run again, it goes on where it was stopped.")],
         recipe: Annotated[RecipeName, typer.Option(help="Which funnel.")] = RecipeName.MINIATURE,
         models: Annotated[Path | None, typer.Option(help="Folder with the recipe's models.")] = None,
         workers: Annotated[int | None, typer.Option(help="Processes; one per core unless given.", min=1)] = None,
         top: Annotated[int | None, typer.Option(help="How many samples to keep.", min=1)] = None,
+        allow_host: AllowHost = None,
         thresholds: Thresholds = None,
     ) -> None:
         """Judge a pool and freeze what passes as a data set."""
         with one_line():
             changes = parse_thresholds(thresholds) | ({"impact_rank": top} if top else {})
             chosen = _recipe(recipe, models, miniature_models).with_thresholds(changes)
-            curate(chosen, source, out, workers=workers)
+            from curation.sources import open_source
 
-    app.command()(funnel)
-    app.command()(why)
+            pool = open_source(source, allowed=tuple(allow_host or ()))
+            curate(chosen, pool, out, workers=workers)
+
+    for command in (status, funnel, what_if, why, export, materialise, calibrate):
+        app.command()(command)
     return app
 
 
-def curate(recipe: "Recipe", source: str | Path, out: Path, *, workers: int | None = None) -> Path | None:
+def curate(recipe: "Recipe", source: "str | Path | Source", out: Path, *, workers: int | None = None) -> Path | None:
     """Run a recipe with progress on the terminal, print its funnel, freeze and return the data set.
 
     None if no sample passed. Raises CurationError, and KeyboardInterrupt after saying how to go on.
@@ -100,6 +110,103 @@ def funnel(
         if plot:
             _plot(rows, judging, plot)
             print(plot)
+
+
+def status(run: Run) -> None:
+    """Show how far a run is: what each step has judged, and what waits."""
+    with one_line():
+        from rich.console import Console
+        from rich.table import Table
+
+        from curation.explain import status as segment_status
+        from curation.ledger import Ledger
+
+        ledger = Ledger(run)
+        table = Table("steps", "judged", "waiting", box=None, pad_edge=False)
+        for row in segment_status(ledger):
+            table.add_row(row.title, f"{row.judged:,}", f"{row.waiting:,}")
+        Console(highlight=False).print(table)
+        unfinished = ledger.unfinished()
+        print(f"not finished: {unfinished} is next; `alchemist curate run` goes on" if unfinished else "finished")
+
+
+def what_if(run: Run, thresholds: Thresholds = None) -> None:
+    """Say how many samples other thresholds would keep, from the scores alone: --set iqa=0.65."""
+    with one_line():
+        from curation.ledger import Ledger
+
+        ledger = Ledger(run)
+        changes = parse_thresholds(thresholds)
+        if not changes:
+            raise RecipeError("what if what? Name a threshold: --set iqa=0.65")
+        difference = ledger.compare(ledger.outline.with_thresholds(changes))
+        print(
+            f"kept now {difference.now:,}, then {difference.then:,}: {difference.gained:,} more, {difference.lost:,} "
+            "fewer; samples that a later step never judged count as not scored"
+        )
+
+
+def export(
+    run: Run,
+    urls_only: Annotated[
+        Path | None, typer.Option(help="Write only a table of img_key, url, prompt: .parquet, .csv or .jsonl.")
+    ] = None,
+) -> None:
+    """Freeze what a finished run kept as a data set, or as a table of URLs without images."""
+    with one_line():
+        from curation import dataset
+
+        if urls_only is not None:
+            count = dataset.write_urls(run, urls_only)
+            print(f"{count:,} rows in {urls_only}")
+        else:
+            folder = dataset.freeze(run)
+            print(f"{folder}, fingerprint {dataset.fingerprint(folder)[:16]}")
+
+
+def materialise(
+    table: Annotated[Path, typer.Argument(help="A published table: img_key, url, prompt.")],
+    out: Annotated[Path, typer.Option(help="Folder of the data set; run again, it goes on where it was stopped.")],
+    allow_host: AllowHost = None,
+) -> None:
+    """Download a published table's images into a data set again, and say what has rotted away."""
+    with one_line():
+        from curation.engines.progress import Terminal
+        from curation.materialise import materialise as again
+
+        with Terminal() as progress:
+            report = again(table, out, allowed=tuple(allow_host or ()), progress=progress)
+        for line in report.lines():
+            print(line)
+
+
+def calibrate(
+    model: Annotated[str, typer.Argument(help="The diffusion model: a from_pretrained folder or a Hub id.")],
+    good: Annotated[str, typer.Option(help="Pictures that taught much, or would: any source.")],
+    plain: Annotated[str, typer.Option(help="Clean pictures that did not: any source.")],
+    out: Annotated[Path, typer.Option(help="The calibration, estimator.json.")],
+    family: Annotated[str, typer.Option(help="Whose keywords: stable-diffusion or miniature.")] = "stable-diffusion",
+) -> None:
+    """Choose what the estimator reads and how much it counts, on half of your labels, and measure it on the rest."""
+    with one_line():
+        from rich.progress import Progress as Bars
+
+        from curation.calibrate import calibrate as fit
+        from curation.calibrate import lines
+
+        with Bars() as bars:
+            bar = bars.add_task("reading the model", total=None)
+            calibration = fit(
+                model,
+                good=good,
+                plain=plain,
+                out=out,
+                family=family,
+                progress=lambda done, total: bars.update(bar, completed=done, total=total),
+            )
+        for line in lines(calibration):
+            print(line)
+        print(out)
 
 
 def why(

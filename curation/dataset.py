@@ -1,7 +1,8 @@
 """The data set: what a finished run kept, frozen with its images, and the run's verdicts as tables.
 
 RUN/dataset/README.md              so that `datasets.load_dataset("RUN/dataset", split="train")` works
-RUN/dataset/data/train-*.parquet   img_key, url, prompt, text, image, width, height and every score; best first
+RUN/dataset/data/train-*.parquet   img_key, url, prompt, text, image, width, height, every score, and whatever
+                                   further columns the source had; best first
 RUN/dataset/dataset.json           fingerprint, counts, recipe
 """
 
@@ -21,7 +22,7 @@ from curation.engines.driver import image_reader
 from curation.errors import LedgerError
 from curation.ledger import Ledger
 from curation.plan import Outline
-from curation.sources import open_source
+from curation.sources import reopen
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -39,12 +40,8 @@ def freeze(run: str | Path) -> Path:
     A data set that is there already and would be the same is left alone. Raises LedgerError if the run is not
     finished, kept nothing, or its pictures are no longer there.
     """
-    ledger = Ledger(run)
-    if step := ledger.unfinished():
-        raise LedgerError(f"{run} is not finished: {step} has samples left to judge; run `alchemist curate run` again")
+    ledger = _finished(run)
     kept = _kept(ledger)
-    if not len(kept):
-        raise LedgerError(f"no sample of {run} passed every rule: see `alchemist curate funnel {run}`")
     folder = ledger.run / "dataset"
     described = _described(ledger, kept)
     if not _is_current(folder, described):
@@ -52,9 +49,30 @@ def freeze(run: str | Path) -> Path:
         with shards.writing(folder):
             for leftover in ledger.run.glob(".dataset.*"):  # of a freeze that was killed
                 shutil.rmtree(leftover)
-            _write(temporary, kept, image_reader(ledger, open_source(ledger.source["location"])), described)
+            _write(temporary, kept, image_reader(ledger, reopen(ledger.source, ledger.run)), described)
             _replace(folder, temporary)
     return folder
+
+
+def write_urls(run: str | Path, path: Path) -> int:
+    """Write what a finished run kept as a table of img_key, url, prompt, best first, and return its rows.
+
+    The format follows the name: .parquet, .csv or .jsonl. Raises LedgerError as `freeze` does, and for other names.
+    """
+    table = _kept(_finished(run)).select(["img_key", "url", "prompt"])
+    with shards.writing(path):
+        if path.suffix == ".parquet":
+            buffer = pa.BufferOutputStream()
+            pq.write_table(table, buffer, compression="zstd")
+            content = buffer.getvalue().to_pybytes()
+        elif path.suffix == ".csv":
+            content = table.to_pandas().to_csv(index=False).encode()
+        elif path.suffix == ".jsonl":
+            content = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in table.to_pylist()).encode()
+        else:
+            raise LedgerError(f"cannot write {path}: expected a name that ends in .parquet, .csv or .jsonl")
+        shards.write_atomically(path, content)
+    return len(table)
 
 
 def read(folder: str | Path) -> "Dataset":
@@ -88,14 +106,45 @@ def steps(run: str | Path) -> list[str]:
     return [step.name for step in Ledger(run).outline.steps]
 
 
+def _finished(run: str | Path) -> Ledger:
+    """Return the ledger of a run that judged everything and kept something. Raises LedgerError."""
+    ledger = Ledger(run)
+    if step := ledger.unfinished():
+        raise LedgerError(f"{run} is not finished: {step} has samples left to judge; run `alchemist curate run` again")
+    if not len(ledger.survivors()):
+        raise LedgerError(f"no sample of {run} passed every rule: see `alchemist curate funnel {run}`")
+    return ledger
+
+
 def _kept(ledger: Ledger) -> pa.Table:
     columns = list(ledger.outline.columns)
-    names = ["url", "text", "width", "height", "bytes", *columns]
+    names = ["url", "text", "extra", "width", "height", "bytes", *columns]
     table = ledger.survivors(columns=names)
     if "prompt" not in columns:
         table = table.append_column("prompt", table["text"])
     rank = [("impact_rank", "ascending")] if "impact_rank" in columns else []
-    return table.sort_by([*rank, ("img_key", "ascending")])
+    return _with_extra(table.sort_by([*rank, ("img_key", "ascending")]))
+
+
+def _with_extra(table: pa.Table) -> pa.Table:
+    """Turn the JSON of the source's further columns into columns; one whose name is taken becomes source_NAME."""
+    records = [json.loads(extra) if extra else {} for extra in table["extra"].to_pylist()]
+    table = table.drop_columns("extra")
+    for name in sorted({name for record in records for name in record}):
+        values = [record.get(name) for record in records]
+        taken = name in table.column_names or name in LEADING
+        table = table.append_column(f"source_{name}" if taken else name, _as_column(values))
+    return table
+
+
+def _as_column(values: list[Any]) -> pa.Array:
+    """Return numbers, texts or truths as what they are; anything mixed or nested as JSON text."""
+    kinds = {type(value) for value in values if value is not None}
+    if kinds in ({str}, {bool}, {int}, {float}):
+        return pa.array(values)
+    if kinds == {int, float}:
+        return pa.array(values, pa.float64())
+    return pa.array([None if value is None else json.dumps(value) for value in values], pa.string())
 
 
 def _described(ledger: Ledger, kept: pa.Table) -> dict[str, Any]:

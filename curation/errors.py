@@ -6,6 +6,7 @@ CurationError            a user's mistake or a refused input: one line, exit sta
 |-- LedgerError          a run folder that cannot be read or written
 |-- EngineError          workers that cannot go on: they die while loading, or on too many samples
 |-- ImageError           bytes that are not one whole, supported image (a row's status, never a run's end)
+|-- FetchError           a URL that cannot or may not be downloaded (a row's status, never a run's end)
 |-- CalibrationError     labels or activations that no estimator can be calibrated on
 `-- MissingExtra         an optional package is not installed; says the pip line
 """
@@ -33,6 +34,14 @@ class EngineError(CurationError):
 
 class ImageError(CurationError):
     """The bytes are not one whole, supported image."""
+
+
+class FetchError(CurationError):
+    """A URL cannot or may not be downloaded. `transient`: it may succeed later, after `retry_after` seconds if said."""
+
+    def __init__(self, message: str, *, transient: bool = False, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.transient, self.retry_after = transient, retry_after
 
 
 class CalibrationError(CurationError):

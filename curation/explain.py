@@ -30,6 +30,15 @@ class FunnelRow:
 
 
 @dataclass(frozen=True)
+class SegmentStatus:
+    """How far a segment is. `waiting`: samples of those that reached it so far which it has not judged."""
+
+    title: str  # its steps
+    judged: int
+    waiting: int
+
+
+@dataclass(frozen=True)
 class Judgement:
     """One rule applied to one sample. `outcome`: "keep", "drop", "not scored", or "not reached" after a drop."""
 
@@ -87,6 +96,25 @@ def funnel(ledger: Ledger, outline: Outline | None = None) -> list[FunnelRow]:
         entered, dropped = rows[-1].kept, sum(reasons.values())
         rows.append(FunnelRow(step.name, entered, entered - dropped, dropped, reasons))
     return rows
+
+
+def status(ledger: Ledger) -> list[SegmentStatus]:
+    """Return how far every segment is; what a segment has yet to let through is not counted in the later ones."""
+    found = []
+    for segment in ledger.outline.segments:
+        steps = [step for step in ledger.outline.steps if step.segment == segment]
+        title = ", ".join(step.name for step in steps)
+        if not found:
+            files = ledger.query("SELECT coalesce(sum(len(urls)), 0)::BIGINT AS files FROM samples").to_pylist()
+            judged = files[0]["files"]
+            total = ledger.source["samples"]
+        else:
+            total = len(ledger.survivors(segment))
+            judged = (
+                total * ledger.is_answered(steps[0]) if steps[0].is_reduction else total - len(ledger.unscored(segment))
+            )
+        found.append(SegmentStatus(title, judged, total - judged))
+    return found
 
 
 def why(ledger: Ledger, name: str, outline: Outline | None = None) -> Why:

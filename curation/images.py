@@ -5,14 +5,16 @@ picture with grey stripes: JPEG through simplejpeg (the only reader that rejects
 PNG with every checksum verified, the rest through PIL.
 """
 
+import functools
 import io
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import simplejpeg
@@ -23,8 +25,15 @@ from curation.records import OK, UNDECODABLE
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 128_000_000  # refused above: a decompression bomb, or nothing that a laptop should open
+GRAY_SIDE = 256  # pixels that a reduced picture keeps on its shorter side, if it has them
 BACKGROUND = (255, 255, 255)  # what shows through transparency
 
+# The standard luminance table, quality 50 (ITU T.81, table K.1), row by row.
+_LUMINANCE = np.array(
+    [16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56]
+    + [14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92]
+    + [49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99]
+)
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112  # EXIF tag; 1 is upright, 5 to 8 swap width and height
 _DAMAGE = (
@@ -77,17 +86,56 @@ def decode(data: bytes) -> np.ndarray:
     return np.ascontiguousarray(_upright(pixels, orientation))
 
 
+def decode_gray(data: bytes, *, least: int = GRAY_SIDE) -> np.ndarray:
+    """Return the picture as uint8 gray (H, W), upright: as strict as `decode`, and cheaper.
+
+    A JPEG is reduced while it is decoded, by eighths, as long as both sides keep `least` pixels. Raises
+    ImageError if the bytes are not one whole, supported picture.
+    """
+    with _opened(data) as picture:
+        if _format(picture) == "jpeg" and picture.mode != "CMYK":
+            gray = simplejpeg.decode_jpeg(data, "GRAY", min_height=least, min_width=least)[..., 0]
+            return np.ascontiguousarray(_upright(gray, _orientation(picture)))
+    return cv2.cvtColor(decode(data), cv2.COLOR_RGB2GRAY)
+
+
+def jpeg_quality(data: bytes) -> int:
+    """Return the quality, 1 to 100, whose luminance table is nearest to the file's; 100 if it is no JPEG."""
+    with _opened(data) as picture:
+        tables = getattr(picture, "quantization", None)
+    if not tables:
+        return 100
+    return 1 + int(np.abs(_table_sums() - sum(tables[min(tables)])).argmin())
+
+
+@functools.cache
+def _table_sums() -> np.ndarray:
+    """The sum of the luminance table that libjpeg writes at each quality, 1 to 100."""
+    quality = np.arange(1, 101)[:, None]
+    scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
+    return ((_LUMINANCE * scale + 50) // 100).clip(1, 255).sum(1)
+
+
 def decode_table(table: pa.Table) -> list[np.ndarray | None]:
     """Return the pixels of each row of a batch, None where the status is not "ok" or the bytes do not decode.
 
     The pictures of the latest batch are kept, so that the fused stages of a segment decode each file once. Read only.
     """
-    return [None if isinstance(pixels, str) else pixels for pixels in _decoded_batch(table)]
+    return [None if isinstance(pixels, str) else pixels for pixels in _decoded_batch(table, decode)]
 
 
-def mark_undecodable(table: pa.Table) -> pa.Table:
-    """Return the batch with status "undecodable", and the reason as detail, where "ok" bytes do not decode."""
-    damage = [pixels if isinstance(pixels, str) else None for pixels in _decoded_batch(table)]
+def decode_gray_table(table: pa.Table) -> list[np.ndarray | None]:
+    """Return what `decode_gray` makes of each row of a batch, like `decode_table`."""
+    return [None if isinstance(pixels, str) else pixels for pixels in _decoded_batch(table, decode_gray)]
+
+
+def mark_undecodable(table: pa.Table, *, gray: bool = False) -> pa.Table:
+    """Return the batch with status "undecodable", and the reason as detail, where "ok" bytes do not decode.
+
+    `gray`: nothing in the segment needs more than `decode_gray_table`.
+    """
+    found = _decoded_batch(table, decode_gray if gray else decode)
+    damage = [pixels if isinstance(pixels, str) else None for pixels in found]
     statuses = [
         UNDECODABLE if reason else status for reason, status in zip(damage, _column(table, "status"), strict=True)
     ]
@@ -112,31 +160,35 @@ def to_jpeg(pixels: np.ndarray, *, quality: int = 95) -> bytes:
     )
 
 
-_decoded: dict[str, np.ndarray | str] = {}  # the latest batch: img_key -> pixels, or why there are none
+Decoder = Callable[[bytes], np.ndarray]
+_decoded: dict[tuple[Decoder, str], np.ndarray | str] = {}  # the latest batch: pixels by key, or why there are none
 
 
 def _column(table: pa.Table, name: str) -> list:
     return table[name].to_pylist()
 
 
-def _decoded_batch(table: pa.Table) -> list[np.ndarray | str | None]:
+def _decoded_batch(table: pa.Table, decoder: Decoder) -> list[np.ndarray | str | None]:
     keys, statuses = _column(table, "img_key"), _column(table, "status")
-    for key in _decoded.keys() - set(keys):
-        del _decoded[key]
+    present = set(keys)
+    for entry in [entry for entry in _decoded if entry[1] not in present]:
+        del _decoded[entry]
     return [
-        _remembered(key, image) if status == OK and image is not None else None
+        _remembered(decoder, key, image) if status == OK and image is not None else None
         for key, status, image in zip(keys, statuses, _column(table, "image"), strict=True)
     ]
 
 
-def _remembered(key: str, image: bytes) -> np.ndarray | str:
-    if key not in _decoded:
+def _remembered(decoder: Decoder, key: str, image: bytes) -> np.ndarray | str:
+    entry = decoder, key
+    if entry not in _decoded:
         try:
-            _decoded[key] = decode(image)
-            _decoded[key].flags.writeable = False  # shared by the stages of a segment
+            pixels = decoder(image)
+            pixels.flags.writeable = False  # shared by the stages of a segment
+            _decoded[entry] = pixels
         except ImageError as error:
-            _decoded[key] = str(error)
-    return _decoded[key]
+            _decoded[entry] = str(error)
+    return _decoded[entry]
 
 
 @contextmanager

@@ -10,6 +10,7 @@ and scores. Exact copies of a file share a key: judged once, all their places re
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -23,8 +24,18 @@ from curation.records import OK, REGISTERED, SCORED
 from curation.verdicts import Check, checks, first_failure, quoted, was_missing
 
 _END = ["failed", "missing", "status"]
-_REGISTRATION = ("url", "urls", "slice", "text", "width", "height", "bytes")
+_REGISTRATION = ("url", "urls", "slice", "text", "extra", "width", "height", "bytes")
 _ALL_COPIES = "PARTITION BY img_key ORDER BY url ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """How many samples two sets of thresholds keep: `gained` only the other one, `lost` only this one."""
+
+    now: int
+    then: int
+    gained: int
+    lost: int
 
 
 class Ledger:
@@ -84,14 +95,27 @@ class Ledger:
             return self._steps(first)[0].name
         for segment in later:
             step = self._steps(segment)[0]
-            if step.is_reduction:
-                _, answer = self.reduction_input(step)
-                is_done = [path.stem for path in shards.committed(self.folder(segment))] == [answer]
-            else:
-                is_done = not len(self.unscored(segment))
+            is_done = self.is_answered(step) if step.is_reduction else not len(self.unscored(segment))
             if not is_done:
                 return step.name
         return None
+
+    def is_answered(self, step: StepOutline) -> bool:
+        """Whether a reduction has judged exactly what the verdicts before it keep now."""
+        _, answer = self.reduction_input(step)
+        return [path.stem for path in shards.committed(self.folder(step.segment))] == [answer]
+
+    def compare(self, outline: Outline) -> "Difference":
+        """Say what other thresholds would keep, from the scores alone."""
+        now, then = (first_failure(checks(asked), self._types) for asked in (self.outline, outline))
+        counted = self.query(
+            "SELECT count(*) FILTER (now IS NULL) AS now, count(*) FILTER (later IS NULL) AS later, "
+            "count(*) FILTER (now IS NOT NULL AND later IS NULL) AS gained, "
+            "count(*) FILTER (now IS NULL AND later IS NOT NULL) AS lost "
+            f"FROM (SELECT {now} AS now, {then} AS later FROM samples)"
+        )
+        row = counted.to_pylist()[0]
+        return Difference(now=row["now"], then=row["later"], gained=row["gained"], lost=row["lost"])
 
     def failures(self, asked: list[Check], columns: Sequence[str]) -> pa.Table:
         """img_key, `columns`, status, and `failed`: the first check that fails, by number; `missing`: no score."""

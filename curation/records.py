@@ -6,6 +6,7 @@ import pyarrow as pa
 
 OK = "ok"
 UNDECODABLE = "undecodable"
+UNAVAILABLE = "unavailable"  # a URL that could not, or may not, be downloaded
 QUARANTINED = "quarantined"  # workers died on it
 
 SAMPLE = pa.schema(
@@ -13,6 +14,7 @@ SAMPLE = pa.schema(
         pa.field("img_key", pa.string(), nullable=False),  # hex SHA-256 of the image bytes, first 32 characters
         pa.field("url", pa.string()),  # where it came from: a URL, or the path below the source folder
         pa.field("text", pa.string()),  # the caption as found
+        pa.field("extra", pa.string()),  # JSON of the source's further columns, kept to the end
         pa.field("image", pa.binary()),  # the file's bytes, undecoded
         pa.field("status", pa.string(), nullable=False),  # "ok", or why this row carries no scores
         pa.field("detail", pa.string()),  # one line behind a status that is not "ok"

@@ -4,10 +4,14 @@ The checks of an outline, in order, are: at the first step of each segment, whet
 then every step's rules. The first check that fails is the reason of the drop. Null and NaN scores fail as not scored.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import duckdb
+import pyarrow as pa
+
 from curation.plan import Outline
+from curation.records import OK
 from curation.stages.base import Rule
 
 KEEP, DROP, NOT_SCORED = "keep", "drop", "not scored"
@@ -70,6 +74,15 @@ def outcome(check: Check, types: dict[str, str]) -> str:
     """SQL for "keep", "drop" or "not scored": one check for itself."""
     missing = f"WHEN {_is_missing(check.rule, types)} THEN '{NOT_SCORED}' " if check.rule else ""
     return f"CASE {missing}WHEN {fails(check, types)} THEN '{DROP}' ELSE '{KEEP}' END"
+
+
+def passing(samples: pa.Table, rules: Sequence[Rule]) -> pa.Table:
+    """Return the rows of a table of scored samples whose status is "ok" and for which every rule holds."""
+    types = {field.name: str(field.type) for field in samples.schema}
+    failing = [fails(Check(0, "", rule), types) for rule in rules]
+    drops = " OR ".join([f"status <> '{OK}'", *failing])
+    with duckdb.connect() as database:
+        return database.register("samples", samples).sql(f"SELECT * FROM samples WHERE NOT ({drops})").to_arrow_table()
 
 
 def quoted(columns: Iterable[str]) -> str:

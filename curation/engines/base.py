@@ -13,8 +13,9 @@ from curation.errors import RecipeError
 from curation.images import mark_undecodable
 from curation.plan import Segment, short_hash
 from curation.records import QUARANTINED, REGISTERED, SAMPLE, SCORED, UNDECODABLE
-from curation.sources import Slice, Source
+from curation.sources import Slice, Source, Stored
 from curation.stages.base import Stage
+from curation.verdicts import passing
 
 PIXELS_PER_BATCH = 64_000_000  # a batch of large photographs is cut, so that its pixels stay below 200 MB
 
@@ -72,10 +73,11 @@ def run_shard(shard: Shard) -> int:
 def judge(shard: Shard) -> pa.Table:
     """Return the shard's rows with every column of its stages, image bytes included."""
     stages = open_stages(shard.segment)
-    needs_pixels = any("image" in stage.reads or not stage.reads for stage in stages)
+    reads = {name for stage in stages for name in (stage.reads or ("image",))}
     judged = []
     for batch in batches(read(shard), shard.segment.resources.batch):
-        batch = mark_undecodable(batch) if needs_pixels else batch
+        if reads & {"image", "gray"}:
+            batch = mark_undecodable(batch, gray="image" not in reads)
         for stage in stages:
             batch = _checked(stage, batch, stage(batch))
         judged.append(batch)
@@ -131,6 +133,10 @@ def check_opening(segment: Segment) -> None:
 def commit(shard: Shard, table: pa.Table) -> None:
     """Write the shard without its images; the first segment registers the samples, later ones keep keys and scores."""
     written = [column for stage in shard.segment.judges for column in stage.writes.names]
+    if shard.keys is None and isinstance(shard.source, Stored):
+        rules = [rule for step in shard.segment.steps for rule in step.rules]
+        start, _ = shard.span or (0, 0)
+        shard.source.keep(shard.part, start, passing(table, rules).select(SAMPLE.names))
     if shard.keys is None:
         table = table.append_column("slice", pa.array([shard.part.id] * table.num_rows, pa.string()))
     known = REGISTERED if shard.keys is None else SCORED

@@ -13,7 +13,7 @@ from curation.errors import LedgerError, RecipeError
 from curation.ledger import Ledger
 from curation.plan import Outline, Recipe, Segment
 from curation.records import SAMPLE, img_key
-from curation.sources import Slice, Source, open_source
+from curation.sources import Slice, Source, open_source, stored
 from curation.stages.base import Reduction
 
 ROWS_PER_SHARD = 256
@@ -28,7 +28,7 @@ def drive(recipe: Recipe, source: str | Path | Source, out: str | Path, execute:
     RecipeError where `out` belongs to another pool or recipe; other thresholds are welcome.
     """
     out = Path(out)
-    opened = source if isinstance(source, Source) else open_source(source)
+    opened = stored(source if isinstance(source, Source) else open_source(source), out)
     rows_per_shard = bind(out, recipe, opened)
     parts = {part.id: part for part in opened.slices(rows_per_shard)}
     for segment in recipe.segments:

@@ -59,8 +59,9 @@ class Stage(Judge):
     """Judges samples one at a time, in batches of at most `resources.batch` rows.
 
     Its input holds the columns of `curation.records.SAMPLE` (image bytes among them) and whatever earlier stages of
-    the same segment added. Rows whose `status` is not "ok" get null scores. An instance is pickled to its worker
-    before `open`, so models are loaded in `open`, never in `__init__`.
+    the same segment added. `reads` names "image" where a stage needs pixels in colour, "gray" where reduced gray will
+    do (`curation.images.decode_gray_table`), at a fraction of the cost. Rows whose `status` is not "ok" get null
+    scores. An instance is pickled to its worker before `open`, so models are loaded in `open`, never in `__init__`.
     """
 
     resources: ClassVar[Resources] = Resources()

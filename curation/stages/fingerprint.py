@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from curation.images import decode_table
+from curation.images import decode_gray_table
 from curation.stages.base import Stage
 
 SIDE = 32  # pixels that the transform sees
@@ -30,9 +30,8 @@ _POWERS = np.uint64(1) << np.arange(64, dtype=np.uint64)
 _ODD = np.bitwise_or.reduce(_POWERS[_COLUMNS % 2 == 1])
 
 
-def perceptual_hashes(pixels: np.ndarray) -> tuple[int, int]:
-    """Return the 64-bit hash of uint8 RGB (H, W, 3) and that of its inner part; pictures alike differ in few bits."""
-    gray = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+def perceptual_hashes(gray: np.ndarray) -> tuple[int, int]:
+    """Return the 64-bit hash of uint8 gray (H, W) and that of its inner part; pictures alike differ in few bits."""
     shrinks = min(gray.shape) > CANVAS
     canvas = cv2.resize(gray, (CANVAS, CANVAS), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return _hash(canvas), _hash(canvas[TRIM:-TRIM, TRIM:-TRIM])
@@ -52,12 +51,12 @@ class Fingerprint(Stage):
     """Writes `phash` and `phash_inner`: with the key, all that the search for near-duplicates keeps of a sample."""
 
     name = "fingerprint"
-    reads = ("image",)
+    reads = ("gray",)
     writes = pa.schema([pa.field("phash", pa.uint64()), pa.field("phash_inner", pa.uint64())])
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        pictures = decode_table(table)
-        hashes = [(None, None) if pixels is None else perceptual_hashes(pixels) for pixels in pictures]
+        pictures = decode_gray_table(table)
+        hashes = [(None, None) if gray is None else perceptual_hashes(gray) for gray in pictures]
         for position, field in enumerate(self.writes):
             table = table.append_column(field, pa.array([row[position] for row in hashes], field.type))
         return table

@@ -2,19 +2,25 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
+from datasets import load_dataset
 from toy_stages import recipe, write_pool
 from typer.testing import CliRunner
 
 from curation import cli, recipes
+from curation.images import to_jpeg
+from curation.ledger import Ledger
 from curation.records import img_key
+from tests.hostile_server import body, serving
 
 ROOT = Path(__file__).parents[2]
 
@@ -101,7 +107,7 @@ def test_why_tells_every_score_and_threshold(ask, finished, pool):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("run", "--source", "{tmp}/nowhere", "--out", "{tmp}/run"), "no such folder"),
+        (("run", "--source", "{tmp}/nowhere", "--out", "{tmp}/run"), "no such file or folder"),
         (("run", "--source", "{tmp}/empty", "--out", "{tmp}/run"), "holds no image"),
         (("run", "--source", "{pool}", "--out", "{tmp}/file/run"), "cannot write to"),
         (("run", "--source", "{pool}", "--out", "{tmp}/run", "--set", "light=bright"), "expected COLUMN=NUMBER"),
@@ -137,6 +143,8 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from toy_stages import recipe
 from curation import cli, recipes
+from curation.images import to_jpeg
+from curation.ledger import Ledger
 if __name__ == "__main__":
     recipes.miniature = lambda models: recipe(seconds=0.2)
     cli.make_app(Path)()
@@ -161,3 +169,50 @@ def test_ctrl_c_says_how_to_go_on_and_exits_130(pool, tmp_path):
     _, error = process.communicate(timeout=120)
     assert process.returncode == 130
     assert f"the same command goes on from {run}" in error and "Traceback" not in error
+
+
+def test_status_says_how_far_every_segment_is(ask, finished, tmp_path):
+    told = ask("status", finished)
+    assert told.exit_code == 0 and told.stdout.splitlines()[-1] == "finished"
+    assert any(line.split() == ["light", "22", "0"] for line in told.stdout.splitlines())
+    partial = tmp_path / "partial"
+    shutil.copytree(finished, partial)
+    wide = next(path for path in (partial / "ledger").iterdir() if "wide" in path.name)
+    removed = sorted(wide.glob("*.done"))[0]
+    rows = json.loads(removed.read_text())["rows"]
+    removed.unlink()
+    told = ask("status", partial)
+    assert "not finished: wide is next" in told.stdout
+    assert any(line.split()[0] == "wide" and line.split()[2] == str(rows) for line in told.stdout.splitlines()[1:-1])
+
+
+def test_what_if_counts_from_the_scores(ask, finished, pool):
+    told = ask("what-if", finished, "--set", "light=0.6")
+    kept = len(Ledger(finished).survivors())
+    then = Ledger(finished).verdicts(Ledger(finished).outline.with_thresholds({"light": 0.6}))["kept"].to_pylist()
+    assert told.stdout.startswith(f"kept now {kept}, then {sum(then)}: 0 more, {kept - sum(then)} fewer")
+    assert 0 < sum(then) < kept
+    assert ask("what-if", finished).exit_code == 2
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
+def test_export_writes_a_table_like_the_authors(ask, finished, tmp_path, suffix):
+    told = ask("export", finished, "--urls-only", tmp_path / f"table{suffix}")
+    assert told.exit_code == 0, told.output
+    rows = load_dataset(suffix[1:].replace("jsonl", "json"), data_files=str(tmp_path / f"table{suffix}"), split="train")
+    assert rows.column_names == ["img_key", "url", "prompt"]
+    assert set(rows["img_key"]) == set(Ledger(finished).survivors()["img_key"].to_pylist())
+
+
+def test_export_freezes_and_refuses_other_names(ask, finished, tmp_path):
+    assert str(finished / "dataset") in ask("export", finished).stdout
+    refused = ask("export", finished, "--urls-only", tmp_path / "table.xlsx")
+    assert refused.exit_code == 2 and "expected a name that ends in" in refused.stderr
+
+
+def test_materialise_reports_what_has_rotted(ask, tmp_path):
+    with serving({"/a.jpg": body(to_jpeg(np.zeros((8, 8, 3), np.uint8)))}) as server:
+        (tmp_path / "table.csv").write_text(f"url,prompt\n{server.url('/a.jpg')},one\n{server.url('/b.jpg')},two\n")
+        told = ask("materialise", tmp_path / "table.csv", "--out", tmp_path / "out", "--allow-host", server.host)
+    assert told.exit_code == 0, told.output
+    assert told.stdout.splitlines() == [f"1 of 2 images are in {tmp_path / 'out'}", "  1 unavailable: HTTP 404"]

@@ -149,7 +149,7 @@ def test_a_picture_that_is_gone_is_named(finished, tmp_path):
     with pytest.raises(LedgerError, match="018.jpg is changed or gone"):
         dataset.freeze(tmp_path / "run")
     shutil.rmtree(tmp_path / "pool")
-    with pytest.raises(SourceError, match="no such folder"):
+    with pytest.raises(SourceError, match="no such file or folder"):
         dataset.freeze(tmp_path / "run")
 
 
@@ -184,3 +184,26 @@ def test_parquet_beside_the_readme_is_read_too(run, tmp_path):
     buffer = io.BytesIO()
     dataset.read(flat)[0]["image"].save(buffer, "PNG")
     assert decode(buffer.getvalue()).shape == (16, 24, 3)
+
+
+def test_further_columns_of_the_source_are_kept_with_their_types(tmp_path):
+    write_pool(tmp_path / "pool")
+    files = sorted(path.name for path in (tmp_path / "pool").iterdir())
+    told = [
+        {"file_name": name, "caption": name, "year": 1990 + at, "score": at / 2, "tags": ["a", at], "width": "wide"}
+        for at, name in enumerate(files)
+    ]
+    (tmp_path / "pool" / "metadata.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in told))
+    embedded.run(recipe(), tmp_path / "pool", tmp_path / "run", workers=1)
+    rows = dataset.read(dataset.freeze(tmp_path / "run"))
+    assert [rows.features[name].dtype for name in ("year", "score", "tags", "source_width")] == [
+        "int64",
+        "float64",
+        "string",
+        "string",
+    ]
+    by_name = {row["file_name"]: row for row in told}
+    for row in rows.remove_columns("image"):
+        source = by_name[row["url"]]
+        assert (row["year"], row["score"], json.loads(row["tags"])) == (source["year"], source["score"], source["tags"])
+        assert row["source_width"] == "wide" and row["width"] == 24

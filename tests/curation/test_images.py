@@ -39,6 +39,32 @@ def test_truncated_files_are_refused(kind, kept):
         images.decode(data[: kept if kept < 0 else int(len(data) * kept)])
 
 
+@pytest.mark.parametrize("kept", [0.02, 0.5, 0.95, -1])
+def test_reduced_decoding_is_as_strict(kept):
+    pixels = np.random.default_rng(1).integers(0, 256, (600, 700, 3), dtype=np.uint8)
+    data = encoded(Image.fromarray(pixels), "JPEG")
+    with pytest.raises(ImageError):
+        images.decode_gray(data[: kept if kept < 0 else int(len(data) * kept)])
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_gray_is_the_upright_picture_reduced(orientation):
+    smooth = np.asarray(Image.fromarray(PIXELS).resize((1400, 1000), Image.Resampling.BICUBIC))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.fromarray(smooth), "JPEG", quality=95, exif=exif.tobytes())
+    gray, full = images.decode_gray(data, least=256), images.decode(data)
+    assert 256 <= min(gray.shape) < 500 and gray.dtype == np.uint8
+    expected = np.asarray(Image.fromarray(full).convert("L").resize(gray.shape[::-1], Image.Resampling.LANCZOS), int)
+    assert np.abs(expected - gray).mean() < 2
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP"])
+def test_gray_of_other_formats_is_the_whole_picture(kind):
+    gray = images.decode_gray(encoded(Image.fromarray(PIXELS), kind, **({"lossless": True} if kind == "WEBP" else {})))
+    assert np.abs(gray.astype(int) - np.asarray(Image.fromarray(PIXELS).convert("L"), int)).max() <= 1
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**9), st.binary(max_size=40))
 def test_damage_is_an_image_error_or_a_picture_never_another_exception(seed, junk):

@@ -56,6 +56,7 @@ def first_shard(names, **scores):
             "img_key": [KEYS[name] for name in names],
             "url": [f"deep/{name}.jpg" for name in names],
             "text": [f"a {name} picture" for name in names],
+            "extra": pa.nulls(count, pa.string()),
             "status": ["undecodable" if name == "broken" else "ok" for name in names],
             "detail": pa.array(["damaged: cut short" if name == "broken" else None for name in names], pa.string()),
             "width": pa.array([20] * count, pa.int32()),

@@ -51,7 +51,7 @@ def test_text_comes_from_sidecar_then_metadata_then_name(folder):
     assert [row["text"] for row in rows(open_source(folder))] == ["a red car", "a boat", "c", "a dog, big"]
 
 
-@pytest.mark.parametrize("line", ["{broken", '{"file_name": "b.jpg"}'])
+@pytest.mark.parametrize("line", ["{broken", '{"caption": "a boat"}', "[1]"])
 def test_malformed_metadata_is_named(folder, line):
     (folder / "metadata.jsonl").write_text(line)
     with pytest.raises(SourceError, match="metadata.jsonl"):
@@ -97,8 +97,8 @@ def test_wrong_places_are_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "empty").mkdir()
     for place, words in [
-        (tmp_path / "nowhere", "no such folder"),
-        (tmp_path / "file", "is a file"),
+        (tmp_path / "nowhere", "no such file or folder"),
+        (tmp_path / "file", "expected a folder of images, a table"),
         (tmp_path / "empty", "holds no image"),
         ("s3://bucket/pool", "expected a folder"),
     ]:
