@@ -38,6 +38,7 @@ def rows(files: list[bytes]) -> pa.Table:
         "width": [64 if ok else None for ok in good],
         "height": [64 if ok else None for ok in good],
         "bytes": [len(file) for file in files],
+        "extra": pa.nulls(len(files), pa.string()),
     }
     return pa.table(columns, schema=SAMPLE)
 
