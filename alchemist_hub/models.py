@@ -97,7 +97,7 @@ _SPECS = (
         size=64,
         licence="apache-2.0",
         steps=20,
-        guidance=3.0,
+        guidance=3.5,
     ),
 )
 

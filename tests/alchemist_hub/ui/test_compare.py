@@ -14,6 +14,7 @@ from PIL import Image
 from tiny_services import PROMPT, served, tiny_services
 
 from alchemist_hub.errors import ModelError
+from alchemist_hub.models import MODELS
 from alchemist_hub.sampling import generate
 from alchemist_hub.ui.compare import EXAMPLES, LAST_SEED, LONGEST_PROMPT, checked, opening
 from alchemist_hub.ui.demo import make_demo, theme
@@ -60,7 +61,7 @@ def test_the_endpoint_is_described_with_the_first_example_as_default(client: Cli
         "negative": "",
         "seed": 7,
         "steps": 4,
-        "guidance": 4.0,
+        "guidance": MODELS["mini"].guidance,
         "model": "mini",
     }
 
