@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 import httpcore
 
@@ -22,6 +22,7 @@ AGENT = "alchemist-hub (+https://github.com/alchemist-hub)"
 REFUSED_TAGS = ("noai", "noimageai")  # X-Robots-Tag: whoever publishes the image does not want it in a data set
 REDIRECTS = (301, 302, 303, 307, 308)
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
+_SAFE = "%/:;=?@&+$,!~*'()[]"  # of a URL's path and query, besides letters and digits: what is quoted stays so
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # an IPv4 address in IPv6 clothes that the library calls global
 
 
@@ -53,7 +54,7 @@ class Fetcher:
             except FetchError as error:
                 if not error.transient or attempt == self.limits.attempts:
                     raise
-                time.sleep(min(error.retry_after or 0.5 * 2**attempt, 8.0))
+                time.sleep(min(0.5 * 2**attempt if error.retry_after is None else error.retry_after, 8.0))
         raise AssertionError("unreachable")
 
     def close(self) -> None:
@@ -188,7 +189,7 @@ def is_public(address: str) -> bool:
 
 
 def _checked(url: str) -> str:
-    """Return a URL that may be asked for, or raise FetchError."""
+    """Return a URL that may be asked for, path and query quoted as the protocol wants them, or raise FetchError."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -200,7 +201,7 @@ def _checked(url: str) -> str:
         raise FetchError("not a URL: it names no host")
     if parts.username is not None or parts.password is not None:
         raise FetchError("refused: the URL carries a user name or password")
-    return url
+    return urlunsplit(parts._replace(path=quote(parts.path, _SAFE), query=quote(parts.query, _SAFE), fragment=""))
 
 
 def _respect(tags: Iterable[str]) -> None:

@@ -36,6 +36,11 @@ def test_a_good_url_arrives_also_through_redirects():
         assert fetch(server, "/a") == PICTURE
 
 
+def test_a_path_with_spaces_and_letters_of_any_alphabet_is_asked_for_as_browsers_do():
+    with serving({"/%C3%BCber%20all/a%20b.jpg?q=%E6%9C%88&w=1": body(PICTURE)}) as server:
+        assert fetch(server, "/über all/a%20b.jpg?q=月&w=1#part") == PICTURE
+
+
 @pytest.mark.parametrize(
     "address",
     [
