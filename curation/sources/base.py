@@ -18,6 +18,8 @@ from curation.records import OK, UNDECODABLE, img_key
 
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 TEXT_COLUMNS = ("text", "caption", "prompt", "TEXT", "txt", "alt_text")
+MAX_BYTES = 256 << 20  # of one file on this machine; more is not read: no picture within bounds needs it
+MAX_TEXT = 1 << 20  # bytes of a caption or of a JSON that are read
 URL_COLUMNS = ("url", "URL", "image_url", "uri", "link")
 
 
@@ -70,6 +72,11 @@ def sample(
     except ImageError as error:
         return row | {"status": UNDECODABLE, "detail": str(error)}
     return row | {"width": header.width, "height": header.height}
+
+
+def too_large(size: int) -> str:
+    """Why a file of `size` bytes is not read; empty if it is."""
+    return f"too large: {size:,} bytes, at most {MAX_BYTES:,} are read" if size > MAX_BYTES else ""
 
 
 def split_columns(record: Mapping[str, Any], *used: str | None) -> dict[str, Any]:

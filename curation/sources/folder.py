@@ -1,6 +1,7 @@
 """A folder of images on this machine."""
 
 import os
+import stat
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,18 @@ import pyarrow as pa
 from curation.errors import SourceError
 from curation.plan import short_hash
 from curation.records import SAMPLE
-from curation.sources.base import EXTENSIONS, TEXT_COLUMNS, Slice, Source, first_of, printable, sample, split_columns
+from curation.sources.base import (
+    EXTENSIONS,
+    MAX_TEXT,
+    TEXT_COLUMNS,
+    Slice,
+    Source,
+    first_of,
+    printable,
+    sample,
+    split_columns,
+    too_large,
+)
 from curation.sources.files import csv_lines, json_lines
 
 FILE_NAME = "file_name"  # the column of metadata.jsonl and metadata.csv that names the image, as `datasets` has it
@@ -58,11 +70,19 @@ class Folder(Source):
 
     def _row(self, name: str, told: Described) -> dict[str, Any]:
         text, extra = told
+        path = self.root / name
         try:
-            image = (self.root / name).read_bytes()
+            gone = _refusal(path)
+            image = None if gone else path.read_bytes()
         except OSError as error:
             return sample(printable(name), None, text, extra, gone=f"cannot be read: {error.strerror}")
-        return sample(printable(name), image, _sidecar(self.root / name) or text or _words(name), extra)
+        return sample(printable(name), image, _sidecar(path) or text or _words(name), extra, gone=gone)
+
+
+def _refusal(path: Path) -> str:
+    """Why a path is not read at all: a pipe would never end."""
+    found = path.stat()
+    return too_large(found.st_size) if stat.S_ISREG(found.st_mode) else "not a file"
 
 
 def _walk(root: Path) -> Iterator[tuple[str, int]]:
@@ -82,8 +102,11 @@ def _words(name: str) -> str:
 
 
 def _sidecar(path: Path) -> str | None:
-    text = path.with_suffix(".txt")
-    return text.read_text("utf-8", "replace").strip() if text.is_file() else None
+    beside = path.with_suffix(".txt")
+    if not beside.is_file():
+        return None
+    with beside.open("rb") as file:
+        return file.read(MAX_TEXT).decode("utf-8", "replace").strip()
 
 
 def _metadata(root: Path) -> dict[str, Described]:

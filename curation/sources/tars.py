@@ -16,6 +16,7 @@ from curation.plan import short_hash
 from curation.records import SAMPLE
 from curation.sources.base import (
     EXTENSIONS,
+    MAX_TEXT,
     TEXT_COLUMNS,
     URL_COLUMNS,
     Slice,
@@ -24,11 +25,11 @@ from curation.sources.base import (
     printable,
     sample,
     split_columns,
+    too_large,
 )
 
 Member = tuple[str, int, int]  # name, where its bytes begin, how many
 TEXTS = (".txt", ".caption")
-_MOST_TEXT = 1 << 20  # bytes of a caption or of a JSON that are read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,16 +113,17 @@ def _url(place: str, members: tuple[Member, ...]) -> str:
 def _row(archive: Any, place: str, members: tuple[Member, ...]) -> dict[str, Any]:
     record = _record(archive, members)
     column = first_of(list(record), TEXT_COLUMNS)
-    texts = [_bytes(archive, member, _MOST_TEXT) for member in members if member[0].lower().endswith(TEXTS)]
+    texts = [_bytes(archive, member, MAX_TEXT) for member in members if member[0].lower().endswith(TEXTS)]
     text = texts[0].decode("utf-8", "replace").strip() if texts else record.get(column) if column else None
     _, _, size = found = _image(members)
-    image = _bytes(archive, found, size)
+    refusal = too_large(size)
+    image = b"" if refusal else _bytes(archive, found, size)
     return sample(
         _url(place, members),
         image if len(image) == size else None,
         text if isinstance(text, str) else None,
         _renamed(split_columns(record, column)),
-        gone="the archive is cut short",
+        gone=refusal or "the archive is cut short",
     )
 
 
@@ -134,7 +136,7 @@ def _renamed(extra: dict[str, Any]) -> dict[str, Any]:
 def _record(archive: Any, members: tuple[Member, ...]) -> dict[str, Any]:
     found = next((member for member in members if member[0].lower().endswith(".json")), None)
     try:
-        record = json.loads(_bytes(archive, found, _MOST_TEXT)) if found else {}
+        record = json.loads(_bytes(archive, found, MAX_TEXT)) if found else {}
     except ValueError:
         return {}
     return record if isinstance(record, dict) else {}

@@ -19,6 +19,7 @@ from curation.errors import SourceError
 from curation.ledger import Ledger
 from curation.records import SAMPLE, img_key
 from curation.sources import Stored, open_source, reopen, stored
+from curation.sources import base as source_base
 from tests.hostile_server import body, serving
 
 COUNT = 20
@@ -233,6 +234,12 @@ def test_an_archive_that_is_cut_short_keeps_what_is_whole(tmp_path):
     found = rows(open_source(cut))
     assert 2 < len(found) < COUNT // 2
     assert {row["status"] for row in found[:-1]} == {"ok"}
+
+
+def test_a_member_of_an_archive_beyond_all_bounds_is_not_read(tmp_path, monkeypatch):
+    place = tars(tmp_path / "pool")
+    monkeypatch.setattr(source_base, "MAX_BYTES", 10)
+    assert all(row["detail"].startswith("too large: ") for row in rows(open_source(place)))
 
 
 def test_a_binary_column_and_a_place_as_url(tmp_path):

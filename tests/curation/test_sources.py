@@ -10,6 +10,7 @@ from curation import images
 from curation.errors import SourceError
 from curation.records import SAMPLE, img_key
 from curation.sources import open_source
+from curation.sources.base import MAX_BYTES, MAX_TEXT
 
 
 def jpeg(seed: int) -> bytes:
@@ -91,6 +92,18 @@ def test_a_name_that_is_not_utf8_is_shown_with_escapes(folder):
         file.write(jpeg(7))
     urls = {row["url"]: row["img_key"] for row in rows(open_source(folder))}
     assert urls["caf\\udce9.jpg"] == img_key(jpeg(7))
+
+
+def test_a_pipe_and_a_file_beyond_all_bounds_are_not_read(folder):
+    os.mkfifo(folder / "pipe.jpg")
+    with (folder / "fat.png").open("wb") as fat:
+        fat.truncate(MAX_BYTES + 1)  # a hole: nothing is on the disk
+    (folder / "a.txt").write_bytes(b"x" * (MAX_TEXT + 1))
+    (folder / "a.jpg").write_bytes(jpeg(9))
+    found = {row["url"]: row for row in rows(open_source(folder), 100)}
+    assert found["pipe.jpg"]["detail"] == "not a file"
+    assert found["fat.png"]["detail"] == "too large: 268,435,457 bytes, at most 268,435,456 are read"
+    assert len(found["a.jpg"]["text"]) == MAX_TEXT
 
 
 def test_wrong_places_are_one_clear_line(tmp_path):
