@@ -24,9 +24,11 @@ from curation.errors import ImageError
 from curation.records import OK, UNDECODABLE
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-MAX_PIXELS = 128_000_000  # refused above: a decompression bomb, or nothing that a laptop should open
+MAX_PIXELS = 89_478_485  # refused above, like PIL warns: a decompression bomb, or nothing that a laptop should open
+MAX_WEBP_PIXELS = 40_000_000  # its decoder holds each pixel four times over
 GRAY_SIDE = 256  # pixels that a reduced picture keeps on its shorter side, if it has them
 BACKGROUND = (255, 255, 255)  # what shows through transparency
+STRIP = 1_000_000  # pixels converted at once: a large picture is held once as it came and once as RGB, never more
 
 # The standard luminance table, quality 50 (ITU T.81, table K.1), row by row.
 _LUMINANCE = np.array(
@@ -34,6 +36,7 @@ _LUMINANCE = np.array(
     + [14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92]
     + [49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99]
 )
+_JPEG_SIGNATURE = b"\xff\xd8"
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112  # EXIF tag; 1 is upright, 5 to 8 swap width and height
 _DAMAGE = (
@@ -82,7 +85,7 @@ def decode(data: bytes) -> np.ndarray:
             if _format(picture) == "png":
                 _check_png(data)
             picture.load()
-            pixels = np.asarray(_rgb(picture))
+            pixels = _rgb(picture)
     return np.ascontiguousarray(_upright(pixels, orientation))
 
 
@@ -183,12 +186,21 @@ def _remembered(decoder: Decoder, key: str, image: bytes) -> np.ndarray | str:
     entry = decoder, key
     if entry not in _decoded:
         try:
-            pixels = decoder(image)
+            pixels = _known_gray(key, image) if decoder is decode_gray else None
+            pixels = decoder(image) if pixels is None else pixels
             pixels.flags.writeable = False  # shared by the stages of a segment
             _decoded[entry] = pixels
         except ImageError as error:
             _decoded[entry] = str(error)
     return _decoded[entry]
+
+
+def _known_gray(key: str, image: bytes) -> np.ndarray | None:
+    """What `decode_gray` would return, from pixels that are there already; a JPEG is reduced from its file, always."""
+    pixels = _decoded.get((decode, key))
+    if isinstance(pixels, np.ndarray) and not image.startswith(_JPEG_SIGNATURE):
+        return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    return None
 
 
 @contextmanager
@@ -210,8 +222,9 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
 
 def _check_size(picture: Image.Image) -> None:
     width, height = picture.size
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"too large: {width} x {height} pixels, at most {MAX_PIXELS:,} are opened")
+    most = MAX_WEBP_PIXELS if picture.format == "WEBP" else MAX_PIXELS
+    if width * height > most:
+        raise ImageError(f"too large: {width} x {height} pixels, at most {most:,} are opened")
     if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
         raise ImageError(f"animated: {picture.n_frames} frames, not one picture")
 
@@ -229,7 +242,7 @@ def _jpeg_pixels(data: bytes, picture: Image.Image) -> np.ndarray:
     if picture.mode != "CMYK":
         return simplejpeg.decode_jpeg(data, "RGB")
     simplejpeg.decode_jpeg(data, "CMYK")  # for its strictness; PIL knows Adobe's inverted inks
-    return np.asarray(picture.convert("RGB"))
+    return _rgb(picture)
 
 
 def _check_png(data: bytes) -> None:
@@ -249,14 +262,25 @@ def _check_png(data: bytes) -> None:
         at = end + 4
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I"):  # 16-bit gray, sometimes held in 32
-        return Image.fromarray((np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
-    if "A" in picture.getbands() or "transparency" in picture.info:
-        layer = picture.convert("RGBA")
+def _rgb(picture: Image.Image) -> np.ndarray:
+    width, height = picture.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    rows = max(1, STRIP // width)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        pixels[top:bottom] = _rgb_strip(picture.crop((0, top, width, bottom)))
+    return pixels
+
+
+def _rgb_strip(strip: Image.Image) -> np.ndarray:
+    if strip.mode.startswith("I"):  # 16-bit gray, sometimes held in 32
+        gray = (np.asarray(strip).clip(0, 65535) // 257).astype(np.uint8)
+        return np.repeat(gray[..., None], 3, axis=2)
+    if "A" in strip.getbands() or "transparency" in strip.info:
+        layer = strip.convert("RGBA")
         page = Image.new("RGBA", layer.size, (*BACKGROUND, 255))
-        return Image.alpha_composite(page, layer).convert("RGB")
-    return picture.convert("RGB")
+        return np.asarray(Image.alpha_composite(page, layer).convert("RGB"))
+    return np.asarray(strip.convert("RGB"))
 
 
 _TURNS = {

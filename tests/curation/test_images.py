@@ -128,6 +128,9 @@ def test_animations_and_bombs_are_refused_by_the_header(monkeypatch):
     monkeypatch.setattr(images, "MAX_PIXELS", 63)
     with pytest.raises(ImageError, match="too large: 8 x 8"):
         images.decode(encoded(frames[0], "PNG"))
+    monkeypatch.setattr(images, "MAX_WEBP_PIXELS", 62)
+    with pytest.raises(ImageError, match="too large: 8 x 8 pixels, at most 62"):
+        images.decode(encoded(frames[0], "WEBP"))
 
 
 def test_text_is_not_an_image():
@@ -152,6 +155,27 @@ def test_fused_stages_decode_each_file_once(monkeypatch):
     images.decode_table(batch(("z", "ok", data)))
     images.decode_table(table)
     assert len(decodes) == 5  # the earlier batch was forgotten
+
+
+def test_gray_beside_colour_is_what_it_is_alone_and_decodes_only_a_jpeg_again(monkeypatch):
+    kinds = ("PNG", "JPEG")
+    files = [encoded(Image.fromarray(PIXELS), kind) for kind in kinds]
+    alone = [images.decode_gray(data) for data in files]
+    table = batch(*((kind, "ok", data) for kind, data in zip(kinds, files, strict=True)))
+    images.decode_table(table)
+    opened = []
+    monkeypatch.setattr(images, "_opened", lambda data, real=images._opened: opened.append(data) or real(data))
+    together = images.decode_gray_table(table)
+    assert all((one == other).all() for one, other in zip(alone, together, strict=True))
+    assert opened == [files[1]]
+
+
+def test_a_large_picture_is_converted_strip_by_strip_without_seams(monkeypatch):
+    alpha = np.linspace(0, 255, 112 * 80, dtype=np.uint8).reshape(80, 112, 1)
+    data = encoded(Image.fromarray(np.concatenate([PIXELS, alpha], axis=2)), "PNG")
+    whole = images.decode(data)
+    monkeypatch.setattr(images, "STRIP", 300)
+    assert (images.decode(data) == whole).all()
 
 
 def test_resize_and_encode_round_trip():
