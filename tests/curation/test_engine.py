@@ -14,7 +14,7 @@ import pytest
 from toy_stages import Fail, Light, Lose, Rank, Width, recipe, write_pool
 
 from curation import shards
-from curation.engines import embedded
+from curation.engines import embedded, recovery
 from curation.engines.base import PIXELS_PER_BATCH, batches
 from curation.engines.progress import Silence
 from curation.engines.worker import birth
@@ -129,7 +129,7 @@ def test_a_row_that_makes_a_stage_raise_is_quarantined_with_its_words(tmp_path):
 
 def test_a_stage_that_fails_on_everything_ends_the_run(tmp_path, monkeypatch):
     pool = write_pool(tmp_path / "pool", 6, broken=0)
-    monkeypatch.setattr(embedded, "QUARANTINE", 3)
+    monkeypatch.setattr(recovery, "QUARANTINE", 3)
     with pytest.raises(EngineError, match="fail failed on more than 3 samples, at last with: LookupError: always"):
         embedded.run(Recipe(name="x", steps=(Step(judge=Fail()),)), pool, tmp_path / "run", workers=1)
 
@@ -146,7 +146,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from toy_stages import recipe
-from curation.engines import embedded
+from curation.engines import embedded, recovery
 if __name__ == "__main__":
     embedded.run(recipe(Path({log!r}), seconds=0.1), {pool!r}, {run!r}, workers=2)
 """
