@@ -84,8 +84,8 @@ class Workers(ABC):
             if any(isinstance(error, WorkerDied) for _, error in landed):
                 self.heal()
                 landed += self._land(flights, {future for future in flights if future.done()})
-                failed = sum(error is not None for _, error in landed) + len(suspects)
-                self._progress.note(f"a worker died; {failed} shards will be tried again")
+                failed = len(suspects) + sum(error is not None for _, error in landed)
+                self._progress.note(f"a worker died; to be tried again: {failed} shards so far")
             for shard, error in landed:
                 if error is None:
                     self._progress.advance(shard.rows)
