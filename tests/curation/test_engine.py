@@ -2,15 +2,14 @@
 
 import os
 import signal
-import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from run_process import children, command, start, wait_for
 from toy_stages import Fail, Light, Lose, Rank, Width, recipe, write_pool
 
 from curation import shards
@@ -23,8 +22,6 @@ from curation.explain import funnel, why
 from curation.ledger import Ledger
 from curation.plan import Recipe, Step
 from curation.stages.base import Resources, Rule
-
-TESTS = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -139,50 +136,6 @@ def test_a_stage_that_cannot_open_says_so(tmp_path, pool):
         embedded.run(recipe(opens="dies"), pool, tmp_path / "a", workers=1)
     with pytest.raises(MemoryError, match="no room"):
         embedded.run(recipe(opens="raises"), pool, tmp_path / "b", workers=1)
-
-
-SCRIPT = """
-import sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from toy_stages import recipe
-from curation.engines import embedded, recovery
-if __name__ == "__main__":
-    embedded.run(recipe(Path({log!r}), seconds=0.1), {pool!r}, {run!r}, workers=2)
-"""
-
-
-def start(tmp_path, pool, log) -> subprocess.Popen:
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(tests=str(TESTS), log=str(log), pool=str(pool), run=str(tmp_path / "run")))
-    return subprocess.Popen(
-        [sys.executable, str(script)],
-        env=os.environ | {"PYTHONPATH": str(TESTS.parent)},
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def wait_for(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
-
-
-def command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return ""
-
-
-def children(parent: int | None = None) -> list[int]:
-    found = []
-    for task in Path(f"/proc/{parent or os.getpid()}/task").iterdir():
-        found += [int(pid) for pid in (task / "children").read_text().split()]
-    return found
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
