@@ -58,7 +58,8 @@ class Processes(Workers):
 
     def staff(self, segment: Segment, shards: int) -> None:
         """Keep the pool of the segment before if it has the right size."""
-        size = min(at_once(segment.resources, self._most), shards)
+        wants_gpu = segment.resources.gpu > 0
+        size = min(at_once(segment.resources, self._most, has_gpu=wants_gpu and has_gpu()), shards)
         if self._pool is None or size != self._size:
             self.close(kill=False)
             self._open(size)
@@ -101,7 +102,17 @@ class Processes(Workers):
         )
 
 
-def at_once(resources: Resources, workers: int) -> int:
-    """Return how many workers of a stage fit: by its cores, and one machine-wide GPU shared by its fraction."""
-    fit = max(1, int(workers / max(resources.cpu, 1e-9)))
-    return min(fit, max(1, int(1 / resources.gpu))) if resources.gpu else min(fit, workers)
+def has_gpu() -> bool:
+    """Whether torch, which every stage that asks for a GPU brings, sees one."""
+    import torch
+
+    return torch.cuda.device_count() > 0
+
+
+def at_once(resources: Resources, workers: int, *, has_gpu: bool) -> int:
+    """Return how many workers of a stage fit: by its cores, and by its share of the GPU where there is one.
+
+    One GPU: that which `curation.stages.weights.device` names. A machine with several is a Ray cluster of one node.
+    """
+    fit = min(workers, max(1, int(workers / max(resources.cpu, 1e-9))))
+    return min(fit, max(1, int(1 / resources.gpu))) if resources.gpu and has_gpu else fit

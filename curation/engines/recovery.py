@@ -85,7 +85,7 @@ class Workers(ABC):
                 self.heal()
                 landed += self._land(flights, {future for future in flights if future.done()})
                 failed = len(suspects) + sum(error is not None for _, error in landed)
-                self._progress.note(f"a worker died; to be tried again: {failed} shards so far")
+                self._progress.note(f"a worker died; shards to try again: {failed}")
             for shard, error in landed:
                 if error is None:
                     self._progress.advance(shard.rows)

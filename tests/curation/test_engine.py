@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from run_process import children, command, start, wait_for
 from toy_stages import Fail, Light, Lose, Rank, Width, recipe, write_pool
 
@@ -229,11 +230,23 @@ def test_workers_begin_with_one_thread_and_the_parent_keeps_its_own(monkeypatch)
 
 
 def test_workers_fit_the_resources():
-    assert embedded.at_once(Resources(), 8) == 8
-    assert embedded.at_once(Resources(cpu=3), 8) == 2
-    assert embedded.at_once(Resources(cpu=0.5), 8) == 8
-    assert embedded.at_once(Resources(gpu=0.5), 8) == 2
-    assert embedded.at_once(Resources(cpu=16), 8) == 1
+    assert embedded.at_once(Resources(), 8, has_gpu=False) == 8
+    assert embedded.at_once(Resources(cpu=3), 8, has_gpu=True) == 2
+    assert embedded.at_once(Resources(cpu=0.5), 8, has_gpu=False) == 8
+    assert embedded.at_once(Resources(gpu=0.5), 8, has_gpu=True) == 2
+    assert embedded.at_once(Resources(gpu=0.5), 8, has_gpu=False) == 8
+    assert embedded.at_once(Resources(cpu=16), 8, has_gpu=False) == 1
+
+
+@pytest.mark.parametrize(("gpus", "opened"), [(0, 3), (1, 1)])
+def test_a_stage_that_asks_for_a_gpu_has_it_to_itself_where_there_is_one(monkeypatch, gpus, opened):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    judge = Light()
+    judge.resources = Resources(gpu=1, batch=4)
+    segment = Recipe(name="x", steps=(Step(judge=judge),)).segments[0]
+    with embedded.Processes(3, Silence()) as processes:
+        processes.staff(segment, 16)
+        assert processes.count() == opened
 
 
 def test_large_pictures_make_small_batches():
