@@ -1,4 +1,4 @@
-"""A run of the embedded engine as a process of its own, and what a test has to know to kill it or its workers."""
+"""A run as a process of its own, and what a test has to know to kill it or its workers."""
 
 import os
 import subprocess
@@ -14,17 +14,18 @@ sys.path.insert(0, {tests!r})
 from toy_stages import recipe
 from curation.engines import embedded, recovery
 if __name__ == "__main__":
-    embedded.run(recipe(Path({log!r}), seconds=0.1), {pool!r}, {run!r}, workers=2)
+    engine.run(recipe(Path({log!r}), seconds=0.1), {pool!r}, {run!r}, workers=2)
 """
 
 
-def start(tmp_path: Path, pool: Path, log: Path) -> subprocess.Popen:
+def start(tmp_path: Path, pool: Path, log: Path, *, engine: str = "embedded") -> subprocess.Popen:
     """Start a run of the toy recipe in `tmp_path`/run with two workers."""
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(tests=str(TESTS), log=str(log), pool=str(pool), run=str(tmp_path / "run")))
+    names = {"tests": str(TESTS), "log": str(log), "pool": str(pool), "run": str(tmp_path / "run")}
+    script.write_text(SCRIPT.format(engine=engine, **names))
     return subprocess.Popen(
         [sys.executable, str(script)],
-        env=os.environ | {"PYTHONPATH": str(TESTS.parent)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])},
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,

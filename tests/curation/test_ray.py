@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from run_process import children, command, start, wait_for
 from toy_stages import recipe, write_pool
 
 from curation import dataset
@@ -79,6 +80,23 @@ def test_a_cluster_writes_the_same_ledger_and_quarantines_the_same_row(tmp_path,
     assert_same(tmp_path / "run", reference)
     assert watcher.lines[-1].endswith(".jpg: its worker died")
     assert any("a worker died" in line for line in watcher.lines)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_ctrl_c_leaves_no_process_and_a_run_that_the_embedded_engine_finishes(tmp_path):
+    pytest.importorskip("ray")
+    pool = write_pool(tmp_path / "pool", 40)
+    process = start(tmp_path, pool, tmp_path / "log", engine="ray")
+    wait_for(lambda: len(list((tmp_path / "run").rglob("*.done"))) >= 2 or process.poll() is not None)
+    begun = children(process.pid)
+    os.killpg(process.pid, signal.SIGINT)
+    error = process.communicate(timeout=120)[1]
+    assert error.splitlines()[-1] == "KeyboardInterrupt" and error.count("Traceback") == 1
+    wait_for(lambda: not any("ray" in command(pid) for pid in begun))
+    embedded.run(recipe(), pool, tmp_path / "run", workers=1)
+    embedded.run(recipe(), pool, tmp_path / "calm", workers=1)
+    assert_same(tmp_path / "run", tmp_path / "calm")
 
 
 @pytest.mark.slow
