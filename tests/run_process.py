@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from toy_stages import recipe
-from curation.engines import embedded, recovery
+from curation.engines import {engine} as engine
 if __name__ == "__main__":
     engine.run(recipe(Path({log!r}), seconds=0.1), {pool!r}, {run!r}, workers=2)
 """
