@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from curation.errors import CurationError, LedgerError, RecipeError
+from curation.errors import CurationError, EngineError, LedgerError, RecipeError
 
 if TYPE_CHECKING:
     from curation.explain import FunnelRow, Judgement
+    from curation.ledger import Ledger
     from curation.plan import Recipe
     from curation.sources import Source
 
@@ -36,6 +38,13 @@ class RecipeName(str, Enum):
     ALCHEMIST = "alchemist"
 
 
+class EngineName(str, Enum):
+    """Where shards run: `curation.engines`."""
+
+    EMBEDDED = "embedded"
+    RAY = "ray"
+
+
 def make_app(miniature_models: Callable[[], Path] | None) -> typer.Typer:
     """Return the group. `miniature_models`: where the miniature's weights are, unless --models says so."""
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -49,6 +58,10 @@ def make_app(miniature_models: Callable[[], Path] | None) -> typer.Typer:
         recipe: Annotated[RecipeName, typer.Option(help="Which funnel.")] = RecipeName.MINIATURE,
         models: Annotated[Path | None, typer.Option(help="Folder with the recipe's models.")] = None,
         workers: Annotated[int | None, typer.Option(help="Processes; one per core unless given.", min=1)] = None,
+        engine: Annotated[EngineName, typer.Option(help="Processes of this machine, or a Ray cluster.")] = (
+            EngineName.EMBEDDED
+        ),
+        address: Annotated[str | None, typer.Option(help="The Ray cluster's, unless it is this machine.")] = None,
         top: Annotated[int | None, typer.Option(help="How many samples to keep.", min=1)] = None,
         allow_host: AllowHost = None,
         thresholds: Thresholds = None,
@@ -60,15 +73,24 @@ def make_app(miniature_models: Callable[[], Path] | None) -> typer.Typer:
             from curation.sources import open_source
 
             pool = open_source(source, allowed=tuple(allow_host or ()))
-            curate(chosen, pool, out, workers=workers)
+            curate(chosen, pool, out, workers=workers, execute=_engine(engine, address))
 
     for command in (status, funnel, what_if, why, export, materialise, calibrate):
         app.command()(command)
     return app
 
 
-def curate(recipe: "Recipe", source: "str | Path | Source", out: Path, *, workers: int | None = None) -> Path | None:
+def curate(
+    recipe: "Recipe",
+    source: "str | Path | Source",
+    out: Path,
+    *,
+    workers: int | None = None,
+    execute: "Callable[..., Ledger] | None" = None,
+) -> Path | None:
     """Run a recipe with progress on the terminal, print its funnel, freeze and return the data set.
+
+    `execute`: an engine's `run`, the embedded one's unless given.
 
     None if no sample passed. Raises CurationError, and KeyboardInterrupt after saying how to go on.
     """
@@ -78,7 +100,7 @@ def curate(recipe: "Recipe", source: "str | Path | Source", out: Path, *, worker
 
     try:
         with Terminal() as progress:
-            ledger = embedded.run(recipe, source, out, workers=workers, progress=progress)
+            ledger = (execute or embedded.run)(recipe, source, out, workers=workers, progress=progress)
         rows = funnel_rows(ledger)
         print_funnel(rows, {step.name for step in ledger.outline.steps if step.rules})
         _save_funnel(out, rows)
@@ -278,6 +300,18 @@ def _recipe(name: RecipeName, models: Path | None, miniature_models: Callable[[]
     if models is None:
         raise RecipeError(f"the recipe {name.value} needs a folder of models: --models DIR")
     return recipes.miniature(models) if name is RecipeName.MINIATURE else recipes.alchemist(models)
+
+
+def _engine(name: EngineName, address: str | None) -> "Callable[..., Ledger]":
+    if name is EngineName.RAY:
+        from curation.engines import ray
+
+        return partial(ray.run, address=address)
+    if address is not None:
+        raise EngineError(f"--address {address} is for a Ray cluster: add --engine ray")
+    from curation.engines import embedded
+
+    return embedded.run
 
 
 def _threshold(pair: str) -> tuple[str, float | bool]:

@@ -77,6 +77,8 @@ def judge(shard: Shard) -> pa.Table:
     judged = []
     for batch in batches(read(shard), shard.segment.resources.batch):
         if reads & {"image", "gray"}:
+            # Where stages read both, a JPEG is decoded twice: gray made of the colour pixels differs from the reduced
+            # decode, and a score must not depend on which stages share its segment.
             batch = mark_undecodable(batch, gray="image" not in reads)
         for stage in stages:
             batch = _checked(stage, batch, stage(batch))

@@ -17,7 +17,7 @@ class Resources:
     """What one worker of a stage needs. Neighbouring stages with equal resources run fused in one worker."""
 
     cpu: float = 1.0
-    gpu: float = 0.0
+    gpu: float = 0.0  # share of one, where there is one; where there is none, the stage runs without
     batch: int = 64  # rows per call
 
 

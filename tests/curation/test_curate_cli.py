@@ -68,6 +68,15 @@ def test_run_judges_freezes_and_says_what_to_do_next(ask, pool, tmp_path):
     assert again.exit_code == 0 and (tmp_path / "log").read_text() == log
 
 
+def test_an_engine_that_cannot_run_is_one_line(ask, pool, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    missing = ask("run", "--source", pool, "--out", tmp_path / "run", "--engine", "ray")
+    assert missing.exit_code == 2 and "pip install 'alchemist-hub[ray]'" in missing.stderr
+    lost = ask("run", "--source", pool, "--out", tmp_path / "run", "--address", "10.0.0.1:6379")
+    assert lost.exit_code == 2 and "add --engine ray" in lost.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_pool_of_which_nothing_passes_ends_normally(ask, pool, tmp_path):
     told = ask("run", "--source", pool, "--out", tmp_path / "run", "--workers", 1, "--set", "light=2")
     assert told.exit_code == 0

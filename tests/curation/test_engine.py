@@ -2,19 +2,19 @@
 
 import os
 import signal
-import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
+from run_process import children, command, start, wait_for
 from toy_stages import Fail, Light, Lose, Rank, Width, recipe, write_pool
 
 from curation import shards
-from curation.engines import embedded
+from curation.engines import embedded, recovery
 from curation.engines.base import PIXELS_PER_BATCH, batches
 from curation.engines.progress import Silence
 from curation.engines.worker import birth
@@ -23,8 +23,6 @@ from curation.explain import funnel, why
 from curation.ledger import Ledger
 from curation.plan import Recipe, Step
 from curation.stages.base import Resources, Rule
-
-TESTS = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -129,7 +127,7 @@ def test_a_row_that_makes_a_stage_raise_is_quarantined_with_its_words(tmp_path):
 
 def test_a_stage_that_fails_on_everything_ends_the_run(tmp_path, monkeypatch):
     pool = write_pool(tmp_path / "pool", 6, broken=0)
-    monkeypatch.setattr(embedded, "QUARANTINE", 3)
+    monkeypatch.setattr(recovery, "QUARANTINE", 3)
     with pytest.raises(EngineError, match="fail failed on more than 3 samples, at last with: LookupError: always"):
         embedded.run(Recipe(name="x", steps=(Step(judge=Fail()),)), pool, tmp_path / "run", workers=1)
 
@@ -139,50 +137,6 @@ def test_a_stage_that_cannot_open_says_so(tmp_path, pool):
         embedded.run(recipe(opens="dies"), pool, tmp_path / "a", workers=1)
     with pytest.raises(MemoryError, match="no room"):
         embedded.run(recipe(opens="raises"), pool, tmp_path / "b", workers=1)
-
-
-SCRIPT = """
-import sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from toy_stages import recipe
-from curation.engines import embedded
-if __name__ == "__main__":
-    embedded.run(recipe(Path({log!r}), seconds=0.1), {pool!r}, {run!r}, workers=2)
-"""
-
-
-def start(tmp_path, pool, log) -> subprocess.Popen:
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(tests=str(TESTS), log=str(log), pool=str(pool), run=str(tmp_path / "run")))
-    return subprocess.Popen(
-        [sys.executable, str(script)],
-        env=os.environ | {"PYTHONPATH": str(TESTS.parent)},
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def wait_for(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
-
-
-def command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return ""
-
-
-def children(parent: int | None = None) -> list[int]:
-    found = []
-    for task in Path(f"/proc/{parent or os.getpid()}/task").iterdir():
-        found += [int(pid) for pid in (task / "children").read_text().split()]
-    return found
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -276,11 +230,23 @@ def test_workers_begin_with_one_thread_and_the_parent_keeps_its_own(monkeypatch)
 
 
 def test_workers_fit_the_resources():
-    assert embedded.at_once(Resources(), 8) == 8
-    assert embedded.at_once(Resources(cpu=3), 8) == 2
-    assert embedded.at_once(Resources(cpu=0.5), 8) == 8
-    assert embedded.at_once(Resources(gpu=0.5), 8) == 2
-    assert embedded.at_once(Resources(cpu=16), 8) == 1
+    assert embedded.at_once(Resources(), 8, has_gpu=False) == 8
+    assert embedded.at_once(Resources(cpu=3), 8, has_gpu=True) == 2
+    assert embedded.at_once(Resources(cpu=0.5), 8, has_gpu=False) == 8
+    assert embedded.at_once(Resources(gpu=0.5), 8, has_gpu=True) == 2
+    assert embedded.at_once(Resources(gpu=0.5), 8, has_gpu=False) == 8
+    assert embedded.at_once(Resources(cpu=16), 8, has_gpu=False) == 1
+
+
+@pytest.mark.parametrize(("gpus", "opened"), [(0, 3), (1, 1)])
+def test_a_stage_that_asks_for_a_gpu_has_it_to_itself_where_there_is_one(monkeypatch, gpus, opened):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    judge = Light()
+    judge.resources = Resources(gpu=1, batch=4)
+    segment = Recipe(name="x", steps=(Step(judge=judge),)).segments[0]
+    with embedded.Processes(3, Silence()) as processes:
+        processes.staff(segment, 16)
+        assert processes.count() == opened
 
 
 def test_large_pictures_make_small_batches():
