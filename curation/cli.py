@@ -28,6 +28,12 @@ AllowHost = Annotated[
     list[str] | None, typer.Option(help="A host of URLs that may be private, HOST or HOST:PORT; repeatable.")
 ]
 
+CaptionEndpoint = Annotated[
+    str | None, typer.Option(help="Recaption by this chat-completions endpoint, http://HOST:PORT/v1.", metavar="URL")
+]
+CaptionModel = Annotated[str | None, typer.Option(help="The endpoint's name of the model.")]
+CaptionKey = Annotated[str | None, typer.Option(help="Environment variable with the endpoint's key.", metavar="VAR")]
+
 
 class RecipeName(str, Enum):
     """The recipes of `curation.recipes`."""
@@ -52,11 +58,23 @@ def make_app(miniature_models: Callable[[], Path] | None) -> typer.Typer:
         top: Annotated[int | None, typer.Option(help="How many samples to keep.", min=1)] = None,
         allow_host: AllowHost = None,
         thresholds: Thresholds = None,
+        caption_endpoint: CaptionEndpoint = None,
+        caption_model: CaptionModel = None,
+        caption_key_env: CaptionKey = None,
+        caption_at_once: Annotated[
+            int, typer.Option(help="Requests to the endpoint in flight, in each worker.", min=1)
+        ] = 4,
+        caption_requests: Annotated[
+            int | None, typer.Option(help="Requests that each worker may send before the run stops.", min=2)
+        ] = None,
     ) -> None:
         """Judge a pool and freeze what passes as a data set."""
         with one_line():
             changes = parse_thresholds(thresholds) | ({"impact_rank": top} if top else {})
-            chosen = _recipe(recipe, models, miniature_models).with_thresholds(changes)
+            chosen = _recipe(recipe, models, miniature_models)
+            bounds = {"at_once": caption_at_once, "requests": caption_requests}
+            chosen = _captioned(chosen, caption_endpoint, caption_model, caption_key_env, bounds)
+            chosen = chosen.with_thresholds(changes)
             from curation.sources import open_source
 
             pool = open_source(source, allowed=tuple(allow_host or ()))
@@ -278,6 +296,19 @@ def _recipe(name: RecipeName, models: Path | None, miniature_models: Callable[[]
     if models is None:
         raise RecipeError(f"the recipe {name.value} needs a folder of models: --models DIR")
     return recipes.miniature(models) if name is RecipeName.MINIATURE else recipes.alchemist(models)
+
+
+def _captioned(
+    recipe: "Recipe", endpoint: str | None, model: str | None, key_env: str | None, bounds: dict[str, int | None]
+) -> "Recipe":
+    if endpoint is None:
+        return recipe
+    if model is None:
+        raise RecipeError("--caption-endpoint needs the name of a model there: --caption-model NAME")
+    from curation.plan import with_captions
+    from curation.stages.endpoint import Bounds, RecaptionByEndpoint
+
+    return with_captions(recipe, RecaptionByEndpoint(endpoint, model, key_env=key_env, bounds=Bounds(**bounds)))
 
 
 def _threshold(pair: str) -> tuple[str, float | bool]:
