@@ -14,6 +14,7 @@ import typer
 from curation.errors import CurationError, LedgerError, RecipeError
 
 if TYPE_CHECKING:
+    from curation.capacity import Plan
     from curation.explain import FunnelRow, Judgement
     from curation.plan import Recipe
     from curation.sources import Source
@@ -79,6 +80,35 @@ def make_app(miniature_models: Callable[[], Path] | None) -> typer.Typer:
 
             pool = open_source(source, allowed=tuple(allow_host or ()))
             curate(chosen, pool, out, workers=workers)
+
+    @app.command()
+    def plan(
+        samples: Annotated[float, typer.Option(help="Size of the pool, like 1e10.", min=1)],
+        recipe: Annotated[RecipeName, typer.Option(help="Which funnel.")] = RecipeName.MINIATURE,
+        models: Annotated[Path | None, typer.Option(help="Folder with the recipe's models.")] = None,
+        source: Annotated[str | None, typer.Option(help="Pool to measure on; generated noise unless given.")] = None,
+        run: Annotated[Path | None, typer.Option(help="Take rates and shares from this finished run instead.")] = None,
+        pictures: Annotated[int, typer.Option(help="How many pictures to measure on.", min=3)] = 64,
+        cores: Annotated[int | None, typer.Option(help="Cores you have, of this machine's kind.", min=1)] = None,
+        gpus: Annotated[int | None, typer.Option(help="GPUs you have; needs --gpu-speed.", min=1)] = None,
+        gpu_speed: Annotated[
+            float | None, typer.Option(help="One GPU's speed with networks in this machine's cores: measure it.")
+        ] = None,
+        bandwidth: Annotated[float | None, typer.Option(help="MB a second that all readers get together.")] = None,
+        as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    ) -> None:
+        """Say what a pool of any size would cost, from measured rates and declared hardware, with every assumption."""
+        with one_line():
+            from curation import capacity
+
+            moved = bandwidth * 1e6 if bandwidth else None
+            hardware = capacity.Hardware(cores=cores, gpus=gpus, gpu_speed=gpu_speed, bandwidth=moved)
+            if run:
+                planned = capacity.plan_of_run(run, samples, hardware)
+            else:
+                chosen = _recipe(recipe, models, miniature_models)
+                planned = capacity.plan(chosen, source, pictures, samples, hardware)
+            print(json.dumps(planned.to_json(), indent=1)) if as_json else print_plan(planned)
 
     for command in (status, funnel, what_if, why, export, materialise, calibrate):
         app.command()(command)
@@ -278,6 +308,27 @@ def print_funnel(rows: "list[FunnelRow]", judging: set[str]) -> None:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in _most_first(row.reasons))
         table.add_row(row.step, f"{row.entered:,}", f"{row.kept:,}", f"{row.dropped:,}", reasons)
     Console(highlight=False).print(table)
+
+
+def print_plan(planned: "Plan") -> None:
+    """Print a table of the segments, and what it rests on."""
+    from rich.console import Console
+    from rich.table import Table
+
+    heads = ("samples", "core hours", "GPU hours", "TB read", "GB held", "hours")
+    table = Table("segment", *heads, box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for cost in planned.costs:
+        table.add_row(cost.title, *map(_amount, cost.figures()))
+    table.add_row("all", *map(_amount, planned.totals()))
+    Console(highlight=False).print(table)
+    for line in planned.assumptions:
+        print(f"- {line}")
+
+
+def _amount(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _shown(rows: "list[FunnelRow]", judging: set[str]) -> "list[FunnelRow]":
