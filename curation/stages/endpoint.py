@@ -204,8 +204,9 @@ class Asking:
     def _complaint(self, data: bytes) -> str:
         """What the server says about it, on one line, without the key should it repeat that."""
         try:
-            told = json.loads(data)["error"]["message"]
-        except (ValueError, LookupError, TypeError, RecursionError):
+            found = json.loads(data)
+            told = found.get("error", found)["message"]  # some servers wrap it, some do not
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return ""
         told = " ".join(str(told).split())
         return ": " + (told.replace(self._key, "(the key)") if self._key else told)[:TOLD]

@@ -184,6 +184,8 @@ def test_an_endpoint_that_has_too_many_requests_ends_the_run_instead_of_failing_
         (body(b'{"error": {"message": "bad key ' + KEY.encode() + b'"}}', status=401), "refuses the key .HTTP 401."),
         (body(b'{"error": {"message": "no model for ' + KEY.encode() + b'"}}', status=404), "no model for .the key."),
         (body(b'{"error": {"message": "it sees nothing"}}', status=400), "HTTP 400: it sees nothing"),
+        (body(b'{"message": "it is asleep"}', status=400), "HTTP 400: it is asleep"),
+        (body(b'[]', status=400), "HTTP 400;"),
         (redirect("http://127.0.0.1:1/v1"), "HTTP 302"),
     ],
 )
