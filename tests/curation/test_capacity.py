@@ -9,9 +9,10 @@ from toy_stages import recipe, write_pool
 from typer.testing import CliRunner
 
 from curation import cli, recipes
-from curation.capacity import Hardware, Rates, costs, measure, picture_side, plan_of_run
+from curation.capacity import Hardware, costs, plan_of_run
 from curation.engines import embedded
 from curation.errors import LedgerError, RecipeError
+from curation.rates import Rates, measure, picture_side
 from curation.sources import open_source
 from curation.stages.base import Rule
 
