@@ -15,6 +15,7 @@ import typer
 from curation.errors import CurationError, EngineError, LedgerError, RecipeError
 
 if TYPE_CHECKING:
+    from curation.capacity import Plan
     from curation.explain import FunnelRow, Judgement
     from curation.ledger import Ledger
     from curation.plan import Recipe
@@ -29,6 +30,12 @@ Thresholds = Annotated[
 AllowHost = Annotated[
     list[str] | None, typer.Option(help="A host of URLs that may be private, HOST or HOST:PORT; repeatable.")
 ]
+
+CaptionEndpoint = Annotated[
+    str | None, typer.Option(help="Recaption by this chat-completions endpoint, http://HOST:PORT/v1.", metavar="URL")
+]
+CaptionModel = Annotated[str | None, typer.Option(help="The endpoint's name of the model.")]
+CaptionKey = Annotated[str | None, typer.Option(help="Environment variable with the endpoint's key.", metavar="VAR")]
 
 
 class RecipeName(str, Enum):
@@ -65,15 +72,56 @@ def make_app(miniature_models: Callable[[], Path] | None) -> typer.Typer:
         top: Annotated[int | None, typer.Option(help="How many samples to keep.", min=1)] = None,
         allow_host: AllowHost = None,
         thresholds: Thresholds = None,
+        caption_endpoint: CaptionEndpoint = None,
+        caption_model: CaptionModel = None,
+        caption_key_env: CaptionKey = None,
+        caption_at_once: Annotated[
+            int, typer.Option(help="Requests to the endpoint in flight, in each worker.", min=1)
+        ] = 4,
+        caption_requests: Annotated[
+            int | None, typer.Option(help="Requests that each worker may send before the run stops.", min=2)
+        ] = None,
     ) -> None:
         """Judge a pool and freeze what passes as a data set."""
         with one_line():
             changes = parse_thresholds(thresholds) | ({"impact_rank": top} if top else {})
-            chosen = _recipe(recipe, models, miniature_models).with_thresholds(changes)
+            chosen = _recipe(recipe, models, miniature_models)
+            bounds = {"at_once": caption_at_once, "requests": caption_requests}
+            chosen = _captioned(chosen, caption_endpoint, caption_model, caption_key_env, bounds)
+            chosen = chosen.with_thresholds(changes)
             from curation.sources import open_source
 
             pool = open_source(source, allowed=tuple(allow_host or ()))
             curate(chosen, pool, out, workers=workers, execute=_engine(engine, address))
+
+    @app.command()
+    def plan(
+        samples: Annotated[float, typer.Option(help="Size of the pool, like 1e10.", min=1)],
+        recipe: Annotated[RecipeName, typer.Option(help="Which funnel.")] = RecipeName.MINIATURE,
+        models: Annotated[Path | None, typer.Option(help="Folder with the recipe's models.")] = None,
+        source: Annotated[str | None, typer.Option(help="Pool to measure on; generated noise unless given.")] = None,
+        run: Annotated[Path | None, typer.Option(help="Take rates and shares from this finished run instead.")] = None,
+        pictures: Annotated[int, typer.Option(help="How many pictures to measure on.", min=3)] = 64,
+        cores: Annotated[int | None, typer.Option(help="Cores you have, of this machine's kind.", min=1)] = None,
+        gpus: Annotated[int | None, typer.Option(help="GPUs you have; needs --gpu-speed.", min=1)] = None,
+        gpu_speed: Annotated[
+            float | None, typer.Option(help="One GPU's speed with networks in this machine's cores: measure it.")
+        ] = None,
+        bandwidth: Annotated[float | None, typer.Option(help="MB a second that all readers get together.")] = None,
+        as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    ) -> None:
+        """Say what a pool of any size would cost, from measured rates and declared hardware, with every assumption."""
+        with one_line():
+            from curation import capacity
+
+            moved = bandwidth * 1e6 if bandwidth else None
+            hardware = capacity.Hardware(cores=cores, gpus=gpus, gpu_speed=gpu_speed, bandwidth=moved)
+            if run:
+                planned = capacity.plan_of_run(run, samples, hardware)
+            else:
+                chosen = _recipe(recipe, models, miniature_models)
+                planned = capacity.plan(chosen, source, pictures, samples, hardware)
+            print(json.dumps(planned.to_json(), indent=1)) if as_json else print_plan(planned)
 
     for command in (status, funnel, what_if, why, export, materialise, calibrate):
         app.command()(command)
@@ -284,6 +332,27 @@ def print_funnel(rows: "list[FunnelRow]", judging: set[str]) -> None:
     Console(highlight=False).print(table)
 
 
+def print_plan(planned: "Plan") -> None:
+    """Print a table of the segments, and what it rests on."""
+    from rich.console import Console
+    from rich.table import Table
+
+    heads = ("samples", "core hours", "GPU hours", "TB read", "GB held", "hours")
+    table = Table("segment", *heads, box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for cost in planned.costs:
+        table.add_row(cost.title, *map(_amount, cost.figures()))
+    table.add_row("all", *map(_amount, planned.totals()))
+    Console(highlight=False).print(table)
+    for line in planned.assumptions:
+        print(f"- {line}")
+
+
+def _amount(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def _shown(rows: "list[FunnelRow]", judging: set[str]) -> "list[FunnelRow]":
     return [row for number, row in enumerate(rows) if number == 0 or row.step in judging or row.dropped]
 
@@ -312,6 +381,19 @@ def _engine(name: EngineName, address: str | None) -> "Callable[..., Ledger]":
     from curation.engines import embedded
 
     return embedded.run
+
+
+def _captioned(
+    recipe: "Recipe", endpoint: str | None, model: str | None, key_env: str | None, bounds: dict[str, int | None]
+) -> "Recipe":
+    if endpoint is None:
+        return recipe
+    if model is None:
+        raise RecipeError("--caption-endpoint needs the name of a model there: --caption-model NAME")
+    from curation.plan import with_captions
+    from curation.stages.endpoint import Bounds, RecaptionByEndpoint
+
+    return with_captions(recipe, RecaptionByEndpoint(endpoint, model, key_env=key_env, bounds=Bounds(**bounds)))
 
 
 def _threshold(pair: str) -> tuple[str, float | bool]:

@@ -4,6 +4,7 @@ CurationError            a user's mistake or a refused input: one line, exit sta
 |-- SourceError          the pool cannot be read: wrong path, empty folder, unknown kind
 |-- RecipeError          a recipe that does not fit together, or is not the one of this run
 |-- LedgerError          a run folder that cannot be read or written
+|-- EndpointError        a caption endpoint that cannot be asked at all (a run's end; it can go on later)
 |-- EngineError          workers that cannot go on: they die while loading, or on too many samples
 |-- ImageError           bytes that are not one whole, supported image (a row's status, never a run's end)
 |-- FetchError           a URL that cannot or may not be downloaded (a row's status, never a run's end)
@@ -26,6 +27,10 @@ class RecipeError(CurationError):
 
 class LedgerError(CurationError):
     """The run folder cannot be read or written."""
+
+
+class EndpointError(CurationError):
+    """A caption endpoint refuses the key, does not know the model, or has stopped answering."""
 
 
 class EngineError(CurationError):

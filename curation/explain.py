@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.errors import LedgerError
-from curation.ledger import Ledger, ends
+from curation.ledger import Ledger
 from curation.plan import Outline
 from curation.records import img_key
 from curation.verdicts import KEEP, NOT_SCORED, Check, checks, outcome
@@ -86,11 +86,9 @@ def funnel(ledger: Ledger, outline: Outline | None = None) -> list[FunnelRow]:
     ).to_pylist()[0]
     copies = counts["files"] - counts["keys"]
     rows = [FunnelRow(SOURCE_STEP, counts["files"], counts["keys"], copies, {EXACT_COPY: copies} if copies else {})]
-    tally = Counter(
-        (asked[failed].position, asked[failed].reason(missing, status))
-        for failed, missing, status in ends(ledger.failures(asked, []))
-        if failed is not None
-    )
+    tally: Counter[tuple[int, str]] = Counter()
+    for failed, missing, status, samples in ledger.tally(asked):
+        tally[asked[failed].position, asked[failed].reason(missing, status)] += samples
     for position, step in enumerate(outline.steps):
         reasons = {reason: count for (at, reason), count in sorted(tally.items()) if at == position}
         entered, dropped = rows[-1].kept, sum(reasons.values())
@@ -109,10 +107,9 @@ def status(ledger: Ledger) -> list[SegmentStatus]:
             judged = files[0]["files"]
             total = ledger.source["samples"]
         else:
-            total = len(ledger.survivors(segment))
-            judged = (
-                total * ledger.is_answered(steps[0]) if steps[0].is_reduction else total - len(ledger.unscored(segment))
-            )
+            total, judged = ledger.progress(segment)
+            if steps[0].is_reduction:
+                judged = total * ledger.is_answered(steps[0])
         found.append(SegmentStatus(title, judged, total - judged))
     return found
 

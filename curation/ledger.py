@@ -3,12 +3,15 @@
     RUN/recipe.json        the outline: steps, columns, rules with their thresholds
     RUN/source.json        the pool's identity, and into how many shards it was cut
     RUN/ledger/SEGMENT/    committed shards (curation.shards): scores by img_key
+    RUN/index/             large pools: the shards joined into one table, to be asked at once; made again when missing
 
 The first segment's shards register the samples (everything of `records.SAMPLE` but the image); later ones hold keys
 and scores. Exact copies of a file share a key: judged once, all their places remembered. Nothing here reads an image.
 """
 
+import contextlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,14 +19,16 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from curation import shards
 from curation.plan import Outline, StepOutline, short_hash
 from curation.records import OK, REGISTERED, SCORED
 from curation.verdicts import Check, checks, first_failure, quoted, was_missing
 
+INDEXED = 50_000  # samples of a pool whose joined shards are kept on disk
+_INDEX_VERSION = 1
 _END = ["failed", "missing", "status"]
+_THREADS = {"threads": 2}
 _REGISTRATION = ("url", "urls", "slice", "text", "extra", "width", "height", "bytes")
 _ALL_COPIES = "PARTITION BY img_key ORDER BY url ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING"
 
@@ -45,6 +50,7 @@ class Ledger:
         self.run = Path(run)
         self.outline = Outline.from_json(shards.read_json(self.run / "recipe.json"))
         self.source = shards.read_json(self.run / "source.json")
+        self._answered: dict[str, bool] = {}
 
     def folder(self, segment: str) -> Path:
         """Where a segment's shards lie."""
@@ -52,7 +58,7 @@ class Ledger:
 
     def scores(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Every sample, one row per key, ordered by key: its registration, urls, status and scores (or `columns`)."""
-        wanted = quoted(columns) if columns is not None else "* EXCLUDE (status_step)"
+        wanted = quoted(columns) if columns is not None else "* EXCLUDE (status_step, judged)"
         return self.query(f"SELECT {wanted} FROM samples ORDER BY img_key")
 
     def verdicts(self, outline: Outline | None = None) -> pa.Table:
@@ -77,11 +83,29 @@ class Ledger:
 
     def unscored(self, segment: str) -> pa.Table:
         """img_key, url and slice of the survivors that a later stage segment has not judged yet."""
-        judged: set[str] = set()
-        for path in shards.committed(self.folder(segment)):
-            judged.update(pq.read_table(path, columns=["img_key"])["img_key"].to_pylist())
-        table = self.survivors(segment, ["url", "slice"])
-        return table.filter(pa.array([key not in judged for key in table["img_key"].to_pylist()], pa.bool_()))
+        table = self.failures(
+            checks(self.outline, until=segment), ["url", "slice"], f"NOT {self._is_judged(segment)}"
+        )
+        return table.filter(table["failed"].is_null()).drop_columns(_END)
+
+    def progress(self, segment: str) -> tuple[int, int]:
+        """How many samples every rule before `segment` keeps, and how many of those it has judged."""
+        failed = first_failure(checks(self.outline, until=segment), self._types)
+        counted = self.query(
+            f"SELECT count(*) AS reached, count(*) FILTER ({self._is_judged(segment)}) AS judged "
+            f"FROM samples WHERE ({failed}) IS NULL"
+        )
+        row = counted.to_pylist()[0]
+        return row["reached"], row["judged"]
+
+    def tally(self, asked: list[Check]) -> list[tuple[int, bool, str, int]]:
+        """Count what `failures` lists: (failed, missing, status, samples) of those that fail a check."""
+        failed = first_failure(asked, self._types)
+        counted = self.query(
+            f"SELECT failed, {was_missing(asked, self._types)} AS missing, status, count(*) AS samples "
+            f"FROM (SELECT *, {failed} AS failed FROM samples) WHERE failed IS NOT NULL GROUP BY ALL"
+        )
+        return [tuple(row.values()) for row in counted.to_pylist()]
 
     def reduction_input(self, step: StepOutline) -> tuple[pa.Table, str]:
         """What a reduction judges now, and the shard that holds its answer: a hash of that and of its configuration."""
@@ -91,19 +115,21 @@ class Ledger:
     def unfinished(self) -> str | None:
         """The first step that has not judged every sample it should, None where the run is complete."""
         first, *later = self.outline.segments
-        if len(shards.committed(self.folder(first))) < self.source["shards"]:
+        if len(self._files[first]) < self.source["shards"]:
             return self._steps(first)[0].name
         for segment in later:
             step = self._steps(segment)[0]
-            is_done = self.is_answered(step) if step.is_reduction else not len(self.unscored(segment))
-            if not is_done:
+            reached, judged = (0, 0) if step.is_reduction else self.progress(segment)
+            if reached > judged or (step.is_reduction and not self.is_answered(step)):
                 return step.name
         return None
 
     def is_answered(self, step: StepOutline) -> bool:
         """Whether a reduction has judged exactly what the verdicts before it keep now."""
-        _, answer = self.reduction_input(step)
-        return [path.stem for path in shards.committed(self.folder(step.segment))] == [answer]
+        if step.name not in self._answered:
+            _, answer = self.reduction_input(step)
+            self._answered[step.name] = [path.stem for path in self._files[step.segment]] == [answer]
+        return self._answered[step.name]
 
     def compare(self, outline: Outline) -> "Difference":
         """Say what other thresholds would keep, from the scores alone."""
@@ -117,12 +143,12 @@ class Ledger:
         row = counted.to_pylist()[0]
         return Difference(now=row["now"], then=row["later"], gained=row["gained"], lost=row["lost"])
 
-    def failures(self, asked: list[Check], columns: Sequence[str]) -> pa.Table:
+    def failures(self, asked: list[Check], columns: Sequence[str], where: str = "true") -> pa.Table:
         """img_key, `columns`, status, and `failed`: the first check that fails, by number; `missing`: no score."""
         failed = first_failure(asked, self._types)
         return self.query(
             f"SELECT {quoted(['img_key', *columns, 'status'])}, failed, {was_missing(asked, self._types)} AS missing "
-            f"FROM (SELECT *, {failed} AS failed FROM samples) ORDER BY img_key"
+            f"FROM (SELECT *, {failed} AS failed FROM samples WHERE {where}) ORDER BY img_key"
         )
 
     def query(self, sql: str, values: Sequence[object] = ()) -> pa.Table:
@@ -134,8 +160,38 @@ class Ledger:
         return self.outline.columns
 
     @cached_property
+    def _files(self) -> dict[str, list[Path]]:
+        """Segment -> the files that answer for it."""
+        return {segment: shards.committed(self.folder(segment)) for segment in self.outline.segments}
+
+    @cached_property
     def _database(self) -> duckdb.DuckDBPyConnection:
-        database = duckdb.connect(config={"threads": 2})
+        if self.source.get("samples", 0) >= INDEXED:
+            with contextlib.suppress(duckdb.Error, OSError):  # a folder that cannot be written: like a small pool
+                return duckdb.connect(self._indexed(), read_only=True, config=_THREADS)
+        database = duckdb.connect(config=_THREADS)
+        self._join(database)
+        return database
+
+    def _indexed(self) -> Path:
+        """The joined shards as a file, named by what it was made of; readers of older ones keep what they opened."""
+        made_of = [_INDEX_VERSION, [[step.name, step.segment, dict(step.columns)] for step in self.outline.steps]]
+        made_of += [[segment, [file.stem for file in files]] for segment, files in self._files.items()]
+        path = self.run / "index" / f"{short_hash(made_of)}.duckdb"
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            temporary = path.with_suffix(f".{os.getpid()}.tmp")
+            temporary.unlink(missing_ok=True)
+            with duckdb.connect(temporary, config=_THREADS) as database:
+                self._join(database)
+            os.replace(temporary, path)
+            for older in path.parent.glob("*.duckdb"):
+                if older != path:
+                    older.unlink(missing_ok=True)
+        return path
+
+    def _join(self, database: duckdb.DuckDBPyConnection) -> None:
+        """Make the table `samples` of the shards of every segment."""
         segments = self.outline.segments
         for index, segment in enumerate(segments):
             self._attach(database, f"segment_{index}", segment)
@@ -145,17 +201,26 @@ class Ledger:
         cases = " ".join(
             f"WHEN segment_{index}.status <> '{OK}' THEN {self._position(segments[index])}" for index in single
         )
-        joins = " ".join(f"LEFT JOIN segment_{index} USING (img_key)" for index in range(1, len(segments)))
-        database.execute(
-            f"CREATE TABLE samples AS SELECT {quoted(['img_key', *_REGISTRATION, *self._types])}, "
-            f"coalesce({statuses}, '{OK}') AS status, coalesce({details}, NULL) AS detail, "
-            f"CASE {cases} END AS status_step FROM segment_0 {joins}"
+        judged = " + ".join(f"(segment_{index}.img_key IS NOT NULL)::BIGINT * {1 << index}" for index in single)
+        joins = " ".join(
+            f"LEFT JOIN segment_{index} ON segment_0.img_key = segment_{index}.img_key"
+            for index in range(1, len(segments))
         )
-        return database
+        database.execute(
+            f"CREATE TABLE samples AS SELECT segment_0.img_key, {quoted([*_REGISTRATION, *self._types])}, "
+            f"coalesce({statuses}, '{OK}') AS status, coalesce({details}, NULL) AS detail, "
+            f"CASE {cases} END AS status_step, {judged} AS judged FROM segment_0 {joins}"
+        )
+        for index in range(len(segments)):
+            database.execute(f"DROP VIEW segment_{index}")
+
+    def _is_judged(self, segment: str) -> str:
+        """SQL that is true where a stage segment has a row for the sample."""
+        return f"((judged & {1 << self.outline.segments.index(segment)}) <> 0)"
 
     def _attach(self, database: duckdb.DuckDBPyConnection, view: str, segment: str) -> None:
         """Make the committed rows of a segment, one per key, a view."""
-        files = [str(path).replace("'", "''") for path in shards.committed(self.folder(segment))]
+        files = [str(path).replace("'", "''") for path in self._files[segment]]
         rows = "read_parquet(['" + "', '".join(files) + "'])"
         if not files:
             rows = f"{view}_empty"

@@ -175,6 +175,14 @@ class Recipe:
         )
 
 
+def with_captions(recipe: Recipe, judge: Stage) -> Recipe:
+    """Return the recipe with `judge` as its step "recaption". Raises RecipeError if it has no such step."""
+    if "recaption" not in {step.judge.name for step in recipe.steps}:
+        raise RecipeError(f"recipe {recipe.name} has no step recaption that another captioner could replace")
+    steps = (replace(step, judge=judge) if step.judge.name == "recaption" else step for step in recipe.steps)
+    return replace(recipe, steps=tuple(steps))
+
+
 def short_hash(value: Any) -> str:
     """Return 16 hex digits that name a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

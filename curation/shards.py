@@ -7,7 +7,7 @@ SEGMENT/current.json      reductions: which of its shards answers now
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,14 +39,14 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
 
 
-def commit(folder: Path, shard: str, table: pa.Table) -> None:
-    """Write a shard, then its marker. A shard that is committed already is left as it is."""
+def commit(folder: Path, shard: str, table: pa.Table, told: Mapping[str, Any] | None = None) -> None:
+    """Write a shard, then its marker with its rows and what is `told`. One that is committed is left as it is."""
     if is_committed(folder, shard):
         return
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, compression="zstd")
     write_atomically(folder / f"{shard}.parquet", buffer.getvalue().to_pybytes())
-    write_atomically(folder / f"{shard}.done", json.dumps({"rows": table.num_rows}).encode())
+    write_atomically(folder / f"{shard}.done", json.dumps({"rows": table.num_rows, **(told or {})}).encode())
 
 
 def is_committed(folder: Path, shard: str) -> bool:

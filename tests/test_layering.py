@@ -23,7 +23,7 @@ ROOMS = (
     ("plan", "sources", "verdicts"),
     ("ledger", "explain"),
     ("engines",),
-    ("recipes", "dataset", "calibrate", "materialise"),
+    ("recipes", "dataset", "calibrate", "materialise", "rates", "capacity"),
     ("cli",),
 )
 FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}

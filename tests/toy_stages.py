@@ -84,6 +84,18 @@ class Width(Stage):
         return table.append_column(self.writes.field(0), table["width"].cast(pa.int64()))
 
 
+class Words(Stage):
+    """Stands where a captioner would, to be replaced by one."""
+
+    name = "recaption"
+    reads = ("text",)
+    writes = pa.schema([pa.field("prompt", pa.string())])
+    resources = Resources(batch=3)
+
+    def __call__(self, table):
+        return table.append_column(self.writes.field(0), table["text"])
+
+
 class Rank(Reduction):
     """1 for the brightest; looks at the pixels of the first sample."""
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation import shards
+from curation.engines.spent import DECODING, READING, Spent
 from curation.errors import RecipeError
 from curation.images import mark_undecodable
 from curation.plan import Segment, short_hash
@@ -66,22 +68,27 @@ class Shard:
 def run_shard(shard: Shard) -> int:
     """Judge and commit a shard, unless it is committed; return its rows. Stages are opened once per worker."""
     if not shard.is_committed:
-        commit(shard, judge(shard))
+        spent = Spent()
+        commit(shard, judge(shard, spent), spent)
     return shard.rows
 
 
-def judge(shard: Shard) -> pa.Table:
-    """Return the shard's rows with every column of its stages, image bytes included."""
+def judge(shard: Shard, spent: Spent) -> pa.Table:
+    """Return the shard's rows with every column of its stages, image bytes included; what it cost goes to `spent`."""
     stages = open_stages(shard.segment)
     reads = {name for stage in stages for name in (stage.reads or ("image",))}
     judged = []
-    for batch in batches(read(shard), shard.segment.resources.batch):
+    with spent.on(READING):
+        table = read(shard)
+    for batch in batches(table, shard.segment.resources.batch):
         if reads & {"image", "gray"}:
             # Where stages read both, a JPEG is decoded twice: gray made of the colour pixels differs from the reduced
             # decode, and a score must not depend on which stages share its segment.
-            batch = mark_undecodable(batch, gray="image" not in reads)
+            with spent.on(DECODING):
+                batch = mark_undecodable(batch, gray="image" not in reads)
         for stage in stages:
-            batch = _checked(stage, batch, stage(batch))
+            with spent.on(stage.name):
+                batch = _checked(stage, batch, stage(batch))
         judged.append(batch)
     return pa.concat_tables(judged)
 
@@ -132,7 +139,7 @@ def check_opening(segment: Segment) -> None:
     open_stages(segment)
 
 
-def commit(shard: Shard, table: pa.Table) -> None:
+def commit(shard: Shard, table: pa.Table, spent: Spent | None = None) -> None:
     """Write the shard without its images; the first segment registers the samples, later ones keep keys and scores."""
     written = [column for stage in shard.segment.judges for column in stage.writes.names]
     if shard.keys is None and isinstance(shard.source, Stored):
@@ -142,7 +149,8 @@ def commit(shard: Shard, table: pa.Table) -> None:
     if shard.keys is None:
         table = table.append_column("slice", pa.array([shard.part.id] * table.num_rows, pa.string()))
     known = REGISTERED if shard.keys is None else SCORED
-    shards.commit(shard.place, shard.id, table.select([*known.names, *written]))
+    told = spent.to_json() | {"bytes": pc.sum(table["bytes"]).as_py() or 0} if spent else {}
+    shards.commit(shard.place, shard.id, table.select([*known.names, *written]), told)
 
 
 def merge(shard: Shard) -> None:

@@ -7,19 +7,21 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import typer
 from datasets import load_dataset
-from toy_stages import recipe, write_pool
+from toy_stages import Words, recipe, write_pool
 from typer.testing import CliRunner
 
 from curation import cli, recipes
 from curation.images import to_jpeg
 from curation.ledger import Ledger
 from curation.records import img_key
+from tests.chat_server import ChatServer, says
 from tests.hostile_server import body, serving
 
 ROOT = Path(__file__).parents[2]
@@ -111,6 +113,55 @@ def test_why_tells_every_score_and_threshold(ask, finished, pool):
     assert "impact_rank <= 11" in bright.stdout and "wide = 24" in bright.stdout
     broken = ask("why", pool / "broken0.jpg", "--run", finished)
     assert "dropped at light: undecodable: damaged" in broken.stdout
+
+
+@pytest.fixture
+def captioned(monkeypatch):
+    """The toy recipe with a last step that an endpoint can replace."""
+    toy = recipe()
+    steps = (*toy.steps[:2], replace(toy.steps[2], judge=Words()))
+    monkeypatch.setattr(recipes, "miniature", lambda models: replace(toy, steps=steps))
+
+
+def test_an_endpoint_writes_the_prompts_and_a_run_goes_on_after_it_died(
+    ask, captioned, pool, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CAPTION_KEY", "sk-very-secret-0123456789")
+    dead = body(b"", status=500, headers={"Retry-After": "0"})
+    server = ChatServer(lambda number: dead if number > 3 else says("a gray picture"))
+    words = ("run", "--source", pool, "--out", tmp_path / "run", "--workers", 1, "--top", 5, "--caption-at-once", 1)
+    words += ("--caption-endpoint", server.url, "--caption-model", "sees", "--caption-key-env", "CAPTION_KEY")
+    with server:
+        server.trial_answer = lambda handler: (dead if len(server.questions) > 3 else says("gray"))(handler)
+        died = ask(*words)
+    assert died.exit_code == 2 and died.stderr.splitlines()[-1].startswith(f"error: {server.url} has stopped answering")
+    assert not (tmp_path / "run" / "dataset").exists()
+    again = ChatServer(lambda number: says("a gray picture"), port=server.port)
+    with again:
+        told = ask(*words)
+    assert told.exit_code == 0, told.output
+    ledger = Ledger(tmp_path / "run")
+    assert ledger.survivors(columns=["prompt"])["prompt"].to_pylist() == ["a gray picture"] * 5
+    assert 1 <= len(again.questions) < 5  # what was committed before is not asked again
+    assert ledger.outline.steps[-1].config["endpoint"] == server.url
+    assert ledger.outline.steps[-1].config["model"] == "sees"
+    for path in (tmp_path / "run").rglob("*"):
+        assert not path.is_file() or b"very-secret" not in path.read_bytes()
+    assert "very-secret" not in died.output + told.output
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("--caption-endpoint", "http://127.0.0.1/v1"), "--caption-model NAME"),
+        (("--caption-endpoint", "nowhere", "--caption-model", "sees"), "is no URL"),
+        (("--caption-endpoint", "http://127.0.0.1/v1", "--caption-model", "sees"), "recipe toy has no step recaption"),
+    ],
+)
+def test_an_endpoint_that_cannot_be_meant_is_one_line(ask, pool, tmp_path, words, line):
+    told = ask("run", "--source", pool, "--out", tmp_path / "run", *words)
+    assert told.exit_code == 2 and told.stderr.count("\n") == 1 and line in told.stderr
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Commit, verdicts, what-if and explanations, on ledgers written shard by shard."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -256,3 +257,50 @@ def test_verdicts_agree_with_plain_python(tmp_path_factory, rows, area, light):
     shards.commit(run / "ledger" / "00-first", "x", table)
     expected = [a >= area and np.float32(b) >= np.float32(light) for a, b in rows]
     assert Ledger(run).verdicts()["kept"].to_pylist() == expected
+
+
+@pytest.fixture
+def large(run, monkeypatch):
+    """The same run, of a pool that counts as large."""
+    monkeypatch.setattr("curation.ledger.INDEXED", 7)
+    shards.write_atomically(run / "source.json", json.dumps({"location": "pool", "samples": 8, "shards": 3}).encode())
+    return run
+
+
+def everything(run):
+    ledger = Ledger(run)
+    tables = repr([ledger.verdicts().to_pylist(), ledger.scores().to_pylist()])  # as text: NaN is not equal to itself
+    return tables, funnel(ledger), ledger.unscored("02-pretty")
+
+
+def test_a_large_pool_is_joined_once_and_told_like_a_small_one(large):
+    told = everything(large)
+    (index,) = (large / "index").iterdir()
+    made = index.stat().st_mtime_ns
+    assert everything(large) == told
+    assert [path.stat().st_mtime_ns for path in (large / "index").iterdir()] == [made]
+    assert dropped(Ledger(large)) == EXPECTED
+    shutil.rmtree(large / "index")
+    shards.write_atomically(large / "source.json", b'{"location": "pool", "samples": 6}')
+    assert everything(large) == told
+    assert not (large / "index").exists()
+
+
+def test_the_joined_table_follows_what_is_committed_and_earlier_readers_keep_theirs(large):
+    before = Ledger(large)
+    assert len(before.scores()) == 7
+    (large / "ledger" / "00-first" / "a.done").unlink()
+    assert len(Ledger(large).scores()) == 4
+    assert len(list((large / "index").iterdir())) == 1
+    assert len(before.scores()) == 7
+
+
+def test_a_large_pool_is_read_where_nothing_can_be_written(large):
+    (large / "index").write_text("in the way")
+    assert dropped(Ledger(large)) == EXPECTED
+
+
+def test_progress_counts_what_reached_a_segment_and_what_it_judged(run):
+    assert Ledger(run).progress("02-pretty") == (2, 2)
+    (run / "ledger" / "02-pretty" / "p.done").unlink()
+    assert Ledger(run).progress("02-pretty") == (2, 0)

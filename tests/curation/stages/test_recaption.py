@@ -27,7 +27,8 @@ from transformers import (
 )
 
 from curation.errors import RecipeError
-from curation.stages.recaption import Recaption, outcome
+from curation.stages.captions import Caption, outcome
+from curation.stages.recaption import Recaption
 
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>", "<image>"]
 WORDS = ["USER", "ASSISTANT", "a", "at", "forest", "mars", "night", "over", "photo", "rising", "sea"]
@@ -104,7 +105,7 @@ def test_every_picture_gets_the_models_words_and_bad_rows_get_null(
     assert rows[1] == {"prompt": None, "recaption_status": None}
     for row in (rows[0], rows[2]):
         assert row["recaption_status"] == "ok"
-        assert 1 <= len(row["prompt"].split()) <= 4
+        assert 1 <= len(row["prompt"].split()) <= 4  # cut: the last word may be a part of one
         assert set(row["prompt"].split()) <= set(WORDS)
 
 
@@ -147,7 +148,34 @@ def test_a_model_with_nothing_to_say_leaves_the_text_as_found(tmp_path: Path, sa
     ],
 )
 def test_refusals_and_silence_are_told_from_prompts(written: str, prompt: str, status: str) -> None:
-    assert outcome(written, "as found") == (prompt, status)
+    assert outcome(Caption(text=written), "as found") == (prompt, status)
+
+
+@pytest.mark.parametrize(
+    ("written", "prompt"),
+    [
+        ("A boat at sea. Above it the moon and a", "A boat at sea."),
+        ("A boat at sea, 3.5 miles out.", "A boat at sea, 3.5 miles out."),
+        ("A boat at sea below a red sky, with a sailor wh", "A boat at sea below a red sky"),
+        ("Mars, an enormous planet rising over the horiz", "Mars, an enormous planet rising over the"),
+        ("Superlongword", "Superlongword"),
+    ],
+)
+def test_an_answer_that_was_cut_ends_at_a_sentence_a_pause_or_a_word(written: str, prompt: str) -> None:
+    assert outcome(Caption(text=written, is_cut=True), "as found") == (prompt, "ok")
+    assert outcome(Caption(text=written), "as found") == (written, "ok")
+
+
+@pytest.mark.parametrize("build", [encoder_decoder, captioner, chat_model])
+def test_it_is_known_which_answers_were_cut(build: Callable[[Path], None], tmp_path: Path, pixels) -> None:
+    torch.manual_seed(1)
+    build(tmp_path)
+    stage = Recaption(tmp_path, max_tokens=4)
+    stage.open()
+    only_say(stage.network, WORDS)
+    assert [caption.is_cut for caption in stage.captions([pixels(1)])] == [True]
+    only_say(stage.network, ["</s>"])
+    assert [caption.is_cut for caption in stage.captions([pixels(1)])] == [False]
 
 
 def test_instruction_and_weights_are_part_of_the_configuration(tmp_path: Path) -> None:
