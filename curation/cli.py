@@ -34,6 +34,8 @@ class RecipeName(str, Enum):
 
     MINIATURE = "miniature"
     ALCHEMIST = "alchemist"
+    ALCHEMIST_7K = "alchemist-7k"
+    ALCHEMIST_19K = "alchemist-19k"
 
 
 def make_app(miniature_models: Callable[[], Path] | None) -> typer.Typer:
@@ -277,7 +279,9 @@ def _recipe(name: RecipeName, models: Path | None, miniature_models: Callable[[]
         models = miniature_models()
     if models is None:
         raise RecipeError(f"the recipe {name.value} needs a folder of models: --models DIR")
-    return recipes.miniature(models) if name is RecipeName.MINIATURE else recipes.alchemist(models)
+    if name is RecipeName.MINIATURE:
+        return recipes.miniature(models)
+    return recipes.alchemist(models, top=recipes.VARIANTS[name.value])
 
 
 def _threshold(pair: str) -> tuple[str, float | bool]:
