@@ -43,6 +43,8 @@ class RecipeName(str, Enum):
 
     MINIATURE = "miniature"
     ALCHEMIST = "alchemist"
+    ALCHEMIST_7K = "alchemist-7k"
+    ALCHEMIST_19K = "alchemist-19k"
 
 
 class EngineName(str, Enum):
@@ -123,7 +125,7 @@ def make_app(miniature_models: Callable[[], Path] | None) -> typer.Typer:
                 planned = capacity.plan(chosen, source, pictures, samples, hardware)
             print(json.dumps(planned.to_json(), indent=1)) if as_json else print_plan(planned)
 
-    for command in (status, funnel, what_if, why, export, materialise, calibrate):
+    for command in (status, funnel, what_if, why, export, materialise, calibrate, fit_defects):
         app.command()(command)
     return app
 
@@ -279,6 +281,61 @@ def calibrate(
         print(out)
 
 
+def fit_defects(
+    clean: Annotated[str, typer.Option(help="Clean pictures, which are damaged on purpose: any source. Hundreds do.")],
+    out: Annotated[Path, typer.Option(help="Folder of the network; run again, it goes on where it was stopped.")],
+    labelled: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A table of judged pictures, .parquet or .csv: image, and columns like blur or low_appeal in [0,1], "
+            "or mos (mean opinions: the lowest become low_appeal). Empty cells are not learnt from. Repeatable."
+        ),
+    ] = None,
+    held_out: Annotated[
+        str | None, typer.Option(help="Clean pictures to measure on; a fifth of --clean unless given.")
+    ] = None,
+    lowest: Annotated[float, typer.Option(help="Share of mean opinions that is low appeal.", min=0, max=1)] = 0.2,
+    backbone: Annotated[
+        str | None, typer.Option(help="An image classifier to begin from, folder or Hub id; else a small ResNet.")
+    ] = None,
+    size: Annotated[int, typer.Option(help="Pixels a side that the network sees.", min=32)] = 224,
+    epochs: Annotated[
+        int | None, typer.Option(help="How often each picture is shown; 40,000 views in all unless given.", min=1)
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Views a step.", min=2)] = 32,
+    rate: Annotated[float, typer.Option(help="Learning rate; with --backbone try 1e-4.", min=0)] = 1e-3,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.", min=0)] = 0,
+) -> None:
+    """Fit the network that judges watermarks, compression, blur, noise, contrast and borders, from clean pictures.
+
+    Every view of a picture gets defects of its own. Put the folder into your models as defects/. Low appeal cannot be
+    made: it is learnt only where a table --labelled tells it.
+    """
+    with one_line():
+        from rich.progress import Progress as Bars
+
+        from curation.fit_defects.fit import fit_defects as fit
+        from curation.fit_defects.report import lines
+        from curation.fit_defects.training import Settings
+
+        settings = Settings(
+            size=size, epochs=epochs, batch=batch, rate=rate, seed=seed, lowest=lowest, backbone=backbone
+        )
+        with Bars() as bars:
+            bar = bars.add_task("reading pictures", total=None)
+            figures = fit(
+                clean,
+                out,
+                labelled=tuple(labelled or ()),
+                held_out=held_out,
+                settings=settings,
+                progress=lambda title, done, total: bars.update(bar, description=title, completed=done, total=total),
+            )
+        for line in lines(figures or {}):
+            print(line)
+        print(out)
+
+
 def why(
     key: Annotated[str, typer.Argument(help="A sample: its key, the beginning of it, or its file.")],
     run: Annotated[Path, typer.Option(help="Folder of a run.")],
@@ -368,7 +425,9 @@ def _recipe(name: RecipeName, models: Path | None, miniature_models: Callable[[]
         models = miniature_models()
     if models is None:
         raise RecipeError(f"the recipe {name.value} needs a folder of models: --models DIR")
-    return recipes.miniature(models) if name is RecipeName.MINIATURE else recipes.alchemist(models)
+    if name is RecipeName.MINIATURE:
+        return recipes.miniature(models)
+    return recipes.alchemist(models, top=recipes.VARIANTS[name.value])
 
 
 def _engine(name: EngineName, address: str | None) -> "Callable[..., Ledger]":

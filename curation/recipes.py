@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from curation.errors import RecipeError
 from curation.plan import Outline, Recipe, Segment, Step
-from curation.stages.base import Rule
+from curation.stages.base import Resources, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,11 +35,26 @@ AREA = 1024 * 1024  # pixels, kept from (paper)
 UNSAFE = 0.5  # (ours)
 DEFECT = 0.5  # (ours)
 IQA = 0.71  # TOPIQ, no reference, kept above (paper)
-TOP = 3350  # best impact first (paper); its variants are 7,000 and 19,000
+TOP = 3350  # best impact first (paper)
+VARIANTS = {"alchemist": TOP, "alchemist-7k": 7_000, "alchemist-19k": 19_000}  # the sizes it compares (paper)
+
+# What turns a file away before any network sees it, (ours): beyond what a photograph that is worth keeping may be.
+HOPELESS = (
+    # Blocks show at any size; the web's photographs are saved at 75 and more.
+    Rule(column="jpeg_quality", op=">=", threshold=30, reason="compressed beyond repair"),
+    # Bits. Eight gray levels, equally used, are 3: icons and blank pages have less, a picture of fog has 5.
+    Rule(column="entropy", op=">=", threshold=3.0, reason="almost nothing to see"),
+    # A subject cut out on white may clip three quarters of its picture, and snow or a night a third.
+    Rule(column="clipped", op="<=", threshold=0.9, reason="almost all black or white"),
+    # More than the bars around a wide picture in a narrow frame; a cloudless sky may look like a border for a third.
+    Rule(column="border", op="<=", threshold=0.4, reason="mostly border"),
+)
+NETWORKS = Resources(batch=32)  # other than the default, so that what needs no network is a segment of its own
 
 SAFETY_MODEL = "Falconsai/nsfw_image_detection"  # (ours), like the models below
 ESTIMATOR_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 CAPTION_MODEL = "Qwen/Qwen2.5-VL-3B-Instruct"
+TOPIQ = "topiq.safetensors"  # in the folder of models
 
 
 def miniature(
@@ -59,42 +74,45 @@ def miniature(
     """
     folder = Path(models)
     names = ("safety", "defects", "iqa", "base", "captioner")
-    return _funnel(
-        "miniature",
-        {name: str(folder / name) for name in names},
-        folder / "estimator.json",
-        area=area,
-        unsafe=unsafe,
-        defect=defect,
-        own_limits=MINIATURE_DEFECTS,
-        iqa_rule=Rule(column="iqa", op=">=", threshold=iqa, reason="quality too low"),
-        top_rule=_top_rule(share, of_pool=True) if top is None else _top_rule(top),
+    found = {name: str(folder / name) for name in names}
+    from curation.stages.fingerprint import Fingerprint
+    from curation.stages.iqa import Iqa
+    from curation.stages.safety import Safety
+
+    networks = (
+        Step(judge=Safety(found["safety"]), rules=(_safe_rule(unsafe),)),
+        _defects_step(found["defects"], defect, MINIATURE_DEFECTS),
+        Step(
+            judge=Iqa(found["iqa"]), rules=(Rule(column="iqa", op=">=", threshold=iqa, reason="quality too low"),)
+        ),
     )
+    top_rule = _top_rule(share, of_pool=True) if top is None else _top_rule(top)
+    steps = (_resolution_step(area), *networks, Step(judge=Fingerprint()), *_ranking(found, folder, top_rule))
+    return Recipe(name="miniature", steps=steps)
 
 
 def alchemist(models: str | Path, *, top: int = TOP) -> Recipe:
-    """Return the paper's funnel. `models` holds what has no public default: defects/, iqa/ and estimator.json.
+    """Return the paper's funnel. `models` holds what has no public default.
 
-    safety/, base/ and captioner/ below it, where present, take the place of the public models named above. Raises
-    RecipeError if one is missing.
+    These are defects/, estimator.json, and the judge of quality: topiq.safetensors (see `curation.stages.topiq`) or
+    iqa/, a regressor of transformers. safety/, base/ and captioner/ below it, where present, take the place of the
+    public models named above. What needs no network is the first segment. Raises RecipeError if a model is missing.
     """
     folder = Path(models)
     public = {"safety": SAFETY_MODEL, "base": ESTIMATOR_MODEL, "captioner": CAPTION_MODEL}
-    missing = [name for name in ("defects", "iqa", "estimator.json") if not (folder / name).exists()]
-    if missing:
-        raise RecipeError(f"the recipe alchemist needs {', '.join(missing)} in its folder of models, {folder}")
-    local = {name: str(folder / name) for name in ("defects", "iqa", *public) if (folder / name).is_dir()}
-    return _funnel(
-        "alchemist",
-        public | local,
-        folder / "estimator.json",
-        area=AREA,
-        unsafe=UNSAFE,
-        defect=DEFECT,
-        own_limits={},
-        iqa_rule=Rule(column="iqa", op=">", threshold=IQA, reason="quality too low"),
-        top_rule=_top_rule(top),
+    _demand_models(folder)
+    found = public | {name: str(folder / name) for name in ("defects", *public) if (folder / name).is_dir()}
+    from curation.stages.fingerprint import Fingerprint
+    from curation.stages.safety import WEB_LABELS, Safety
+    from curation.stages.signals import Signals
+
+    networks = (
+        Step(judge=Safety(found["safety"], labels=WEB_LABELS, resources=NETWORKS), rules=(_safe_rule(UNSAFE),)),
+        _defects_step(found["defects"], DEFECT, {}, resources=NETWORKS),
+        Step(judge=_quality(folder), rules=(Rule(column="iqa", op=">", threshold=IQA, reason="quality too low"),)),
     )
+    light = (_resolution_step(AREA), Step(judge=Signals(), rules=HOPELESS), Step(judge=Fingerprint()))
+    return Recipe(name="alchemist", steps=(*light, *networks, *_ranking(found, folder, _top_rule(top))))
 
 
 def calibrate_miniature(
@@ -124,46 +142,59 @@ def calibrate_miniature(
         )
 
 
-def _funnel(
-    name: str,
-    models: dict[str, str],
-    calibration: Path,
-    *,
-    area: int,
-    unsafe: float,
-    defect: float,
-    own_limits: dict[str, float],
-    iqa_rule: Rule,
-    top_rule: Rule,
-) -> Recipe:
-    from curation.stages.defects import Defects
-    from curation.stages.duplicates import Duplicates
-    from curation.stages.fingerprint import Fingerprint
-    from curation.stages.impact import Impact
+def _demand_models(folder: Path) -> None:
+    missing = [name for name in ("defects", "estimator.json") if not (folder / name).exists()]
+    judges = [name for name in (TOPIQ, "iqa") if (folder / name).exists()]
+    if not judges:
+        missing.insert(1, f"{TOPIQ} or iqa")
+    if missing:
+        raise RecipeError(f"the recipe alchemist needs {', '.join(missing)} in its folder of models, {folder}")
+    if len(judges) > 1:
+        raise RecipeError(f"{folder} holds {TOPIQ} and iqa: two judges of quality; keep the one that is to be used")
+
+
+def _quality(folder: Path) -> "Stage":
     from curation.stages.iqa import Iqa
-    from curation.stages.recaption import Recaption
+    from curation.stages.topiq import Topiq
+
+    if (folder / TOPIQ).exists():
+        return Topiq(folder / TOPIQ, resources=NETWORKS)
+    return Iqa(folder / "iqa", resources=NETWORKS)
+
+
+def _resolution_step(area: int) -> Step:
     from curation.stages.resolution import Resolution
-    from curation.stages.safety import Safety
+
+    return Step(judge=Resolution(), rules=(Rule(column="area", op=">=", threshold=area, reason="too small"),))
+
+
+def _safe_rule(unsafe: float) -> Rule:
+    return Rule(column="unsafe", op="<", threshold=unsafe, reason="unsafe content")
+
+
+def _defects_step(
+    model: str, limit: float, own_limits: dict[str, float], *, resources: Resources | None = None
+) -> Step:
+    from curation.stages.defects import Defects
+
+    defects = Defects(model, resources=resources)
+    limits = dict.fromkeys(_each_defect(defects), limit) | own_limits
+    return Step(judge=defects, rules=tuple(_defect_rule(column, value) for column, value in limits.items()))
+
+
+def _ranking(models: dict[str, str], folder: Path, top_rule: Rule) -> tuple[Step, ...]:
+    """What follows the judges of single pictures in both funnels."""
+    from curation.stages.duplicates import Duplicates
+    from curation.stages.impact import Impact
+    from curation.stages.recaption import Recaption
     from curation.stages.top import Top
 
-    defects = Defects(models["defects"])
-    limits = dict.fromkeys(_each_defect(defects), defect) | own_limits
-    too_small = Rule(column="area", op=">=", threshold=area, reason="too small")
-    not_safe = Rule(column="unsafe", op="<", threshold=unsafe, reason="unsafe content")
     keeper = Rule(column="is_keeper", op="==", threshold=True, reason="near-duplicate of a better picture")
-    return Recipe(
-        name=name,
-        steps=(
-            Step(judge=Resolution(), rules=(too_small,)),
-            Step(judge=Safety(models["safety"]), rules=(not_safe,)),
-            Step(judge=defects, rules=tuple(_defect_rule(column, limit) for column, limit in limits.items())),
-            Step(judge=Iqa(models["iqa"]), rules=(iqa_rule,)),
-            Step(judge=Fingerprint()),
-            Step(judge=Duplicates(), rules=(keeper,)),
-            Step(judge=Impact(models["base"], calibration)),
-            Step(judge=Top(), rules=(top_rule,)),
-            Step(judge=Recaption(models["captioner"])),
-        ),
+    return (
+        Step(judge=Duplicates(), rules=(keeper,)),
+        Step(judge=Impact(models["base"], folder / "estimator.json")),
+        Step(judge=Top(), rules=(top_rule,)),
+        Step(judge=Recaption(models["captioner"])),
     )
 
 

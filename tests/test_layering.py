@@ -17,13 +17,13 @@ SEEN_OF_CURATION = ("curation.dataset", "curation.recipes", "curation.cli", "cur
 # The floors of curation, lowest first: a room imports its own floor or one below.
 ROOMS = (
     ("errors", "records"),
-    ("images", "fetch", "shards"),
+    ("images", "fetch", "shards", "degrade"),
     ("estimator",),
     ("stages",),
     ("plan", "sources", "verdicts"),
     ("ledger", "explain"),
     ("engines",),
-    ("recipes", "dataset", "calibrate", "materialise", "rates", "capacity"),
+    ("recipes", "dataset", "calibrate", "materialise", "fit_defects", "rates", "capacity"),
     ("cli",),
 )
 FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}

@@ -15,17 +15,19 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from curation.images import decode_table
 from curation.stages import weights
-from curation.stages.base import Stage
+from curation.stages.base import Resources, Stage
 
 
 class Classifier(Stage):
     """A stage around one AutoModelForImageClassification: subclasses turn logits into their columns."""
 
     reads = ("image",)
+    resources: Resources  # its recipe's choice
 
-    def __init__(self, model: str | Path) -> None:
-        """`model`: a `from_pretrained` folder or a Hub id, with its image processor."""
+    def __init__(self, model: str | Path, *, resources: Resources | None = None) -> None:
+        """`model`: a `from_pretrained` folder or a Hub id, with its image processor; `resources`: not the default."""
         self.model = str(model)
+        self.resources = resources or Resources()
 
     def config(self) -> dict[str, Any]:
         return {"model": self._identity}

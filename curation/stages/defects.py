@@ -9,6 +9,7 @@ from transformers import AutoConfig
 
 from curation.errors import RecipeError
 from curation.stages import weights
+from curation.stages.base import Resources
 from curation.stages.classify import Classifier, labels_of
 
 
@@ -17,12 +18,14 @@ class Defects(Classifier):
 
     name = "defects"
 
-    def __init__(self, model: str | Path, *, labels: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self, model: str | Path, *, labels: tuple[str, ...] | None = None, resources: Resources | None = None
+    ) -> None:
         """`labels`: the model's labels, in the order of its logits; read from its config.json where left out.
 
         Raises RecipeError if there is no such model.
         """
-        super().__init__(model)
+        super().__init__(model, resources=resources)
         self.labels = labels or configured_labels(self.model)
         names = [f"defect_{label.lower().replace(' ', '_')}" for label in self.labels]
         self.writes = pa.schema([pa.field(name, pa.float32()) for name in [*names, "defect_max"]])

@@ -7,9 +7,11 @@ import pyarrow as pa
 import torch
 
 from curation.errors import RecipeError
+from curation.stages.base import Resources
 from curation.stages.classify import Classifier
 
 UNSAFE_LABELS = frozenset({"unsafe", "nsfw"})
+WEB_LABELS = UNSAFE_LABELS | {"explicit", "hentai", "porn", "pornography"}  # what public models call it
 
 
 class Safety(Classifier):
@@ -18,9 +20,11 @@ class Safety(Classifier):
     name = "safety"
     writes = pa.schema([pa.field("unsafe", pa.float32())])
 
-    def __init__(self, model: str | Path, *, labels: frozenset[str] = UNSAFE_LABELS) -> None:
+    def __init__(
+        self, model: str | Path, *, labels: frozenset[str] = UNSAFE_LABELS, resources: Resources | None = None
+    ) -> None:
         """`labels`: the names of the model's labels that count as unsafe; case does not matter."""
-        super().__init__(model)
+        super().__init__(model, resources=resources)
         self.labels = frozenset(label.lower() for label in labels)
 
     def config(self) -> dict[str, Any]:

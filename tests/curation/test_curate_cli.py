@@ -187,6 +187,15 @@ def test_mistakes_are_one_line_and_status_2(ask, pool, finished, tmp_path, words
     assert told.stderr.count("\n") == 1
 
 
+def test_every_name_of_a_recipe_means_one(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(recipes, "alchemist", lambda models, top: asked.append(top))
+    for name in cli.RecipeName:
+        if name is not cli.RecipeName.MINIATURE:
+            cli._recipe(name, tmp_path, None)
+    assert asked == [3_350, 7_000, 19_000] == list(recipes.VARIANTS.values())
+
+
 def test_help_loads_nothing_heavy():
     script = (
         "import sys; from curation.cli import make_app; from typer.testing import CliRunner; "

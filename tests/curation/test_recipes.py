@@ -1,7 +1,9 @@
 """The complete recipes, on tiny real models."""
 
+import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from tiny_funnel import tiny_classifier, tiny_funnel
@@ -11,6 +13,8 @@ from curation.engines import embedded
 from curation.errors import CalibrationError, RecipeError
 from curation.explain import funnel, why
 from curation.images import to_jpeg
+from curation.plan import Recipe, Step
+from curation.stages.signals import Signals
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +51,55 @@ def test_the_papers_numbers(models):
     assert told["area"] == (">=", 1024 * 1024)
     assert told["iqa"] == (">", 0.71)
     assert told["impact_rank"] == ("<=", 3350)
+
+
+def test_the_papers_recipe_judges_what_needs_no_network_first(models):
+    titles = [segment.title for segment in recipes.alchemist(models).segments]
+    assert titles[:3] == ["resolution, signals, fingerprint", "safety, defects, iqa", "duplicates"]
+    assert titles[3:] == ["impact", "top", "recaption"]
+    first = recipes.alchemist(models).segments[0]
+    assert {name for judge in first.judges for name in judge.reads} == {"width", "height", "gray"}
+
+
+def test_the_variants_differ_in_their_count_only(models):
+    small, large = (recipes.alchemist(models, top=recipes.VARIANTS[name]) for name in ("alchemist", "alchemist-19k"))
+    assert (rules(small)["impact_rank"][1], rules(large)["impact_rank"][1]) == (3350, 19000)
+    assert small.outline.difference(large.outline) is None  # a ledger of one answers for the other
+
+
+def test_signals_turn_away_the_hopeless_and_keep_ordinary_pictures(tmp_path):
+    scene = cv2.resize(np.random.default_rng(3).integers(0, 256, (24, 32, 3), dtype=np.uint8), (320, 240))
+    page = np.full_like(scene, 255)
+    page[100:110, 100:140] = scene[:10, :40]
+    framed = cv2.copyMakeBorder(scene, 120, 120, 0, 0, cv2.BORDER_CONSTANT)
+    files = {"good": (scene, 75), "blocks": (scene, 20), "page": (page, 95), "bars": (framed, 95)}
+    (tmp_path / "pool").mkdir()
+    for name, (pixels, quality) in files.items():
+        (tmp_path / "pool" / f"{name}.jpg").write_bytes(to_jpeg(pixels, quality=quality))
+    judged = Recipe(name="signals", steps=(Step(judge=Signals(), rules=recipes.HOPELESS),))
+    ledger = embedded.run(judged, tmp_path / "pool", tmp_path / "run", workers=1)
+    assert why(ledger, "good.jpg").kept
+    reasons = {name: why(ledger, f"{name}.jpg").reason for name in ("blocks", "page", "bars")}
+    assert reasons == {
+        "blocks": "compressed beyond repair",
+        "page": "almost nothing to see",
+        "bars": "mostly border",
+    }
+
+
+def test_topiq_takes_the_place_of_the_regressor_and_both_are_one_too_many(models, tmp_path):
+    folder = tmp_path / "models"
+    shutil.copytree(models, folder)
+    (folder / "topiq.safetensors").write_bytes(b"")
+    with pytest.raises(RecipeError, match="two judges of quality"):
+        recipes.alchemist(folder)
+    shutil.rmtree(folder / "iqa")
+    recipe = recipes.alchemist(folder)
+    assert recipe.segments[1].title == "safety, defects, topiq"
+    assert rules(recipe)["iqa"] == (">", 0.71)
+    (folder / "topiq.safetensors").unlink()
+    with pytest.raises(RecipeError, match="needs topiq.safetensors or iqa in"):
+        recipes.alchemist(folder)
 
 
 def test_the_papers_recipe_says_which_models_it_lacks(tmp_path):

@@ -13,7 +13,7 @@ from transformers import ConvNextImageProcessorPil, ResNetConfig, ResNetForImage
 from curation.errors import RecipeError
 from curation.stages.defects import Defects
 from curation.stages.iqa import Iqa
-from curation.stages.safety import Safety
+from curation.stages.safety import WEB_LABELS, Safety
 
 MEAN = STD = [0.5, 0.5, 0.5]
 
@@ -87,6 +87,19 @@ def test_other_unsafe_labels_can_be_named(model, samples, pixels) -> None:
     stage = Safety(model("drawing", "porn", "hentai"), labels=frozenset({"Porn", "hentai"}))
     stage.open()
     assert 0 < stage(samples([pixels(3)]))["unsafe"][0].as_py() < 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "unsafe"),
+    [(("normal", "nsfw"), [1]), (("NSFW", "SFW"), [0]), (("drawing", "Hentai", "neutral", "porn", "sexy"), [1, 3])],
+)
+def test_the_namings_of_public_models_are_known(model, samples, labels, unsafe) -> None:
+    folder = model(*labels)
+    stage = Safety(folder, labels=WEB_LABELS)
+    stage.open()
+    flat = np.full((32, 32, 3), 120, dtype=np.uint8)
+    expected = logits(folder, flat).softmax(dim=0)[unsafe].sum().item()
+    assert stage(samples([flat]))["unsafe"][0].as_py() == pytest.approx(expected, abs=1e-5)
 
 
 def test_defects_writes_a_column_per_label_known_before_open(model, samples) -> None:

@@ -1,0 +1,1 @@
+"""Fit the network of the stage `defects`: `fit.fit_defects` is the way in."""
