@@ -75,8 +75,9 @@ def miniature(
 def alchemist(models: str | Path, *, top: int = TOP) -> Recipe:
     """Return the paper's funnel. `models` holds what has no public default: defects/, iqa/ and estimator.json.
 
-    safety/, base/ and captioner/ below it, where present, take the place of the public models named above. Raises
-    RecipeError if one is missing.
+    safety/, base/ and captioner/ below it, where present, take the place of the public models named above; base/ may be
+    any pipeline that the estimator reads, and estimator.json is the calibration of it. Raises RecipeError if one is
+    missing.
     """
     folder = Path(models)
     public = {"safety": SAFETY_MODEL, "base": ESTIMATOR_MODEL, "captioner": CAPTION_MODEL}
