@@ -16,6 +16,7 @@ from curation.estimator.denoiser import Token
 from curation.estimator.fitting import Search, calibrate, fit
 from curation.estimator.keywords import Keywords
 from curation.estimator.likelihood import KINDS, Probe, Readings
+from curation.estimator.pipelines import denoiser_of
 from curation.estimator.score import auc
 
 LAYERS = ("down", "mid", "up")
@@ -146,6 +147,14 @@ def test_a_calibration_without_its_precision_is_one_of_float32_by_the_same_diges
     again = Calibration.from_dict(json.loads(json.dumps(record)))
     assert again == calibration and again.digest() == calibration.digest()
     assert again.digest() != replace(calibration, precision="bfloat16").digest()
+
+
+def test_a_calibration_remembers_the_precision_it_was_made_in(v_pipeline: Path, calibration: Calibration) -> None:
+    half = denoiser_of(StableDiffusionPipeline.from_pretrained(v_pipeline, dtype=torch.float32))
+    search = Search(timesteps=(300,), contrasts=((),), kept=(1,), ridges=(10.0,), folds=2, batch=8)
+    made = calibrate(half.to(torch.device("cpu"), "bfloat16"), *pictures(8), keywords=KEYWORDS, search=search)
+    assert (made.precision, calibration.precision) == ("bfloat16", "float32")
+    assert made.model == calibration.model  # the weights as they were read
 
 
 def test_the_shipped_calibration_keeps_the_digest_that_finished_runs_know() -> None:
