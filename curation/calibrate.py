@@ -34,28 +34,26 @@ def calibrate(
     search: "Search | None" = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> "Calibration":
-    """Calibrate `model`, a folder or Hub id of a StableDiffusionPipeline, save the result as JSON to `out`, return it.
+    """Calibrate `model`, a folder or Hub id, save the result as JSON to `out`, return it.
+
+    The estimator reads StableDiffusionPipeline, StableDiffusionXLPipeline and StableDiffusion3Pipeline.
 
     `family`: the name of one in `curation.estimator.keywords`, or keywords of your own.
 
-    Raises SourceError, RecipeError for a model that cannot be loaded, CalibrationError for too few pictures.
+    Raises SourceError, RecipeError for a model that cannot be loaded, CalibrationError for one of another class or too
+    few pictures.
     """
-    import torch
-    from diffusers import StableDiffusionPipeline
-
     from curation.estimator.controls import build_estimator
     from curation.estimator.fitting import DEFAULT_SEARCH
     from curation.estimator.keywords import FAMILIES
-    from curation.stages import weights
+    from curation.stages.impact import open_denoiser
 
     if isinstance(family, str) and family not in FAMILIES:
         raise RecipeError(f"unknown family of keywords {family!r}; known are {', '.join(FAMILIES)}")
-    with weights.reading(model):
-        pipe = StableDiffusionPipeline.from_pretrained(model, dtype=torch.float32, safety_checker=None)
-    size = int(pipe.unet.config.sample_size) * pipe.vae_scale_factor
-    halves = _halves(good, plain, size)
+    denoiser = open_denoiser(model)
+    halves = _halves(good, plain, denoiser.image_size)
     return build_estimator(
-        pipe.to(weights.device()),
+        denoiser,
         out,
         calibration=halves[0],
         held_out=halves[1],

@@ -94,9 +94,10 @@ def miniature(
 def alchemist(models: str | Path, *, top: int = TOP) -> Recipe:
     """Return the paper's funnel. `models` holds what has no public default.
 
-    These are defects/, estimator.json, and the judge of quality: topiq.safetensors (see `curation.stages.topiq`) or
-    iqa/, a regressor of transformers. safety/, base/ and captioner/ below it, where present, take the place of the
-    public models named above. What needs no network is the first segment. Raises RecipeError if a model is missing.
+    These are defects/, the judge of quality (topiq.safetensors, see `curation.stages.topiq`, or iqa/, a regressor of
+    transformers) and estimator.json, the calibration of base/. safety/, base/ and captioner/ below it, where present,
+    take the place of the public models named above; base/ may be any pipeline that the estimator reads. What needs no
+    network is the first segment. Raises RecipeError if a model is missing.
     """
     folder = Path(models)
     public = {"safety": SAFETY_MODEL, "base": ESTIMATOR_MODEL, "captioner": CAPTION_MODEL}

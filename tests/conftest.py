@@ -32,3 +32,19 @@ def epsilon_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny_models import tiny_pipeline
 
     return tiny_pipeline(tmp_path_factory.mktemp("tiny") / "epsilon", prediction_type="epsilon")
+
+
+@pytest.fixture(scope="session")
+def xl_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny StableDiffusionXLPipeline folder. Read only."""
+    from tiny_models import tiny_xl_pipeline
+
+    return tiny_xl_pipeline(tmp_path_factory.mktemp("tiny") / "xl")
+
+
+@pytest.fixture(scope="session")
+def sd3_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny StableDiffusion3Pipeline folder. Read only."""
+    from tiny_models import tiny_sd3_pipeline
+
+    return tiny_sd3_pipeline(tmp_path_factory.mktemp("tiny") / "sd3")

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 
 from curation.errors import CalibrationError
 from curation.estimator.attention import NORMS
-from curation.estimator.denoiser import UNetDenoiser
+from curation.estimator.denoiser import FLOAT32, Denoiser
 from curation.estimator.keywords import Keywords
 from curation.estimator.likelihood import Probe, Readings, measure
+from curation.estimator.pipelines import denoiser_of
 from curation.estimator.score import keyword_score, linear_score
 
 FORMAT = 1
@@ -78,21 +79,44 @@ class Calibration:
     heads: dict[str, Head]  # by column name
     pictures: dict[str, int]  # calibration pictures per label: {"high": .., "low": ..}
     held_out: dict[str, Any] = field(default_factory=dict)  # figures on labels that took no part, with the controls'
+    precision: str = FLOAT32  # that the network answered in
     format: int = FORMAT
+
+    @property
+    def layers(self) -> dict[int, tuple[str, ...]]:
+        """The layers that hold a kept position, by timestep."""
+        return {
+            timestep: tuple(dict.fromkeys(p.layer for p in self.positions if p.timestep == timestep))
+            for timestep in dict.fromkeys(position.timestep for position in self.positions)
+        }
 
     def statistics(self, readings: Readings) -> dict[str, np.ndarray]:
         """Return every statistic that the heads use: those measured, and the attention score of each timestep."""
         return readings.statistics | {
-            f"attention@{timestep}": self._attention_score(readings, index)
-            for index, timestep in enumerate(self.probe.timesteps)
+            f"attention@{timestep}": self._attention_score(readings, timestep) for timestep in self.layers
         }
 
-    def _attention_score(self, readings: Readings, timestep_index: int) -> np.ndarray:
-        norms_BLK = readings.norms_BTNLK[:, timestep_index, NORMS.index(self.norm)]
-        kept = [p for p in self.positions if p.timestep == self.probe.timesteps[timestep_index]]
+    def _attention_score(self, readings: Readings, timestep: int) -> np.ndarray:
+        norms_BLK = readings.norms_BTNLK[:, self.probe.timesteps.index(timestep), NORMS.index(self.norm)]
+        kept = [p for p in self.positions if p.timestep == timestep]
         places_P2 = np.array([(readings.layers.index(p.layer), readings.tokens.index(p.token)) for p in kept])
         sign_P, mean_P, std_P = (np.array([getattr(p, name) for p in kept]) for name in ("sign", "mean", "std"))
         return keyword_score(norms_BLK, places_P2, sign_P, mean_P, std_P)
+
+    def only(self, column: str) -> "Calibration":
+        """Return what one of the scores needs, alone; `impact` is then that score. Without held-out figures.
+
+        Attention needs no contrasts, so its passes end early; the likelihood needs no attention.
+        """
+        head = self.heads[column]
+        kinds, roles = zip(*(_parts(term.statistic) for term in head.terms), strict=True)
+        return replace(
+            self,
+            probe=replace(self.probe, contrasts=tuple(role for role in self.probe.contrasts if role in roles)),
+            positions=self.positions if "attention" in kinds else (),
+            heads={IMPACT: head, column: head},
+            held_out={},
+        )
 
     def with_held_out(self, figures: dict[str, Any]) -> "Calibration":
         """Return the same calibration with held-out figures beside it."""
@@ -101,6 +125,8 @@ class Calibration:
     def digest(self) -> str:
         """Return a hash of all that changes scores: everything but the held-out figures."""
         record = asdict(self.with_held_out({}))
+        if self.precision == FLOAT32:  # not written before there was a choice, and old digests name finished shards
+            del record["precision"]
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:32]
 
     def save(self, path: Path) -> None:
@@ -139,11 +165,11 @@ class Calibration:
 
 
 class Estimator:
-    """A pipeline and its calibration, ready to judge pictures."""
+    """A model and its calibration, ready to judge pictures."""
 
-    def __init__(self, pipe: StableDiffusionPipeline, calibration: Calibration) -> None:
+    def __init__(self, pipe: DiffusionPipeline | Denoiser, calibration: Calibration) -> None:
         """Raises CalibrationError if the calibration belongs to other weights, or the pipeline is of another class."""
-        self.denoiser = UNetDenoiser(pipe)
+        self.denoiser = denoiser_of(pipe)
         self.calibration = calibration
         if self.denoiser.fingerprint() != calibration.model:
             raise CalibrationError(
@@ -154,13 +180,18 @@ class Estimator:
         """Return one score (B,) per column for uint8 pictures (H, W, 3) of any size; higher is better."""
         if not len(images):
             return {name: np.empty(0) for name in self.calibration.heads}
-        positions = self.calibration.positions
         readings = measure(
             self.denoiser,
             self.calibration.probe,
             images,
-            tokens=sorted({position.token for position in positions}),
-            layers=list(dict.fromkeys(position.layer for position in positions)),
+            tokens=sorted({position.token for position in self.calibration.positions}),
+            layers=self.calibration.layers,
         )
         statistics = self.calibration.statistics(readings)
         return {name: head.score(statistics) for name, head in self.calibration.heads.items()}
+
+
+def _parts(statistic: str) -> tuple[str, str]:
+    """Return kind and role of a statistic's name; attention has no role."""
+    kind, _, role = statistic.partition("@")[0].partition("/")
+    return kind, role

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 
 from curation.estimator import score
 from curation.estimator.calibration import Calibration, Estimator
+from curation.estimator.denoiser import Denoiser
 from curation.estimator.fitting import DEFAULT_SEARCH, Progress, Search, calibrate
 from curation.estimator.keywords import Family
 
@@ -29,7 +30,7 @@ class Labelled:
 
 
 def build_estimator(
-    pipe: StableDiffusionPipeline,
+    pipe: DiffusionPipeline | Denoiser,
     out: Path,
     *,
     calibration: Labelled,
@@ -47,7 +48,7 @@ def build_estimator(
 
 
 def calibrate_with_controls(
-    pipe: StableDiffusionPipeline,
+    pipe: DiffusionPipeline | Denoiser,
     pictures: Labelled,
     *,
     family: Family,
@@ -63,7 +64,7 @@ def calibrate_with_controls(
 
 
 def held_out_figures(
-    pipe: StableDiffusionPipeline,
+    pipe: DiffusionPipeline | Denoiser,
     calibrations: dict[str, Calibration],
     held_out: Labelled,
     *,

@@ -1,24 +1,27 @@
 """What the estimator needs of a pipeline: text encodings, latents, noised latents, one prediction.
 
-`UNetDenoiser` covers StableDiffusionPipeline (SD 1.x, 2.x and the miniature). Another class of pipelines becomes
-another class here with the same methods.
+`Denoiser` is what every class of pipelines has in common; one class for each is in `pipelines.py`.
 
-Shapes: B pictures, C latent channels, h and w latent height and width, S text positions, E text width.
+Shapes: B pictures, C latent channels, h and w latent height and width, S text positions, E text width, P pooled width.
 """
 
 import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 
 from curation.errors import CalibrationError
 from curation.estimator.attention import StopPass
 from curation.images import resize
 
-TARGETS = ("epsilon", "v_prediction")
+FLOAT32, BFLOAT16 = "float32", "bfloat16"  # precisions that a network may answer in
+PICTURES, SIDE = 32, 512  # pictures a pass at this side in pixels, fewer at a larger one (ours)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,26 +33,59 @@ class Token:
     role: str
 
 
-class UNetDenoiser:
-    """The frozen parts of a StableDiffusionPipeline, asked without gradients."""
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """An encoded prompt: text_1SE, and for the models that ask for it the pooled encoding (1, P)."""
 
-    def __init__(self, pipe: StableDiffusionPipeline) -> None:
-        if not isinstance(pipe, StableDiffusionPipeline):
-            raise CalibrationError(
-                f"the estimator reads StableDiffusionPipeline models (SD 1.x, 2.x), not {type(pipe).__name__}"
-            )
-        self.kind = pipe.scheduler.config.prediction_type
-        if self.kind not in TARGETS:
-            raise CalibrationError(f"the scheduler predicts {self.kind!r}; the estimator knows {', '.join(TARGETS)}")
+    states: torch.Tensor
+    pooled: torch.Tensor | None = None
+
+
+class Denoiser(ABC):
+    """The frozen parts of a pipeline, asked without gradients."""
+
+    pipeline: ClassVar[type[DiffusionPipeline]]
+    component: ClassVar[str]  # what the pipeline calls its network
+
+    def __init__(self, pipe: DiffusionPipeline) -> None:
         self.pipe = pipe
-        self.unet = pipe.unet.eval()
-        self.vae = pipe.vae.eval()
-        pipe.text_encoder.eval()
+        self.network: torch.nn.Module = getattr(pipe, self.component)
+        self.vae = pipe.vae
+        self.text_encoders = self._numbered("text_encoder")
+        self.tokenizers = self._numbered("tokenizer")
+        self.precision = FLOAT32
+        self._texts: dict[str, Text] = {}
+        self._read_fingerprint: str | None = None
+        for part in (self.network, self.vae, *self.text_encoders):
+            part.eval()
+
+    def to(self, device: torch.device, precision: str) -> "Denoiser":
+        """Move to `device`; the network and the text encoders to `precision`, the VAE stays in float32.
+
+        The fingerprint remains the one of the weights as they were read.
+        """
+        self._read_fingerprint = self.fingerprint()
+        self._texts = {}
+        self.precision = precision
+        self.vae.to(device)
+        for part in (self.network, *self.text_encoders):
+            part.to(device, getattr(torch, precision))
+        return self
+
+    @classmethod
+    def left_out(cls, index: dict[str, Any]) -> dict[str, None]:
+        """Return what `from_pretrained` is not to load, given the content of model_index.json."""
+        return {}
 
     @property
     def image_size(self) -> int:
         """The model's native side in pixels."""
-        return int(self.unet.config.sample_size) * self.pipe.vae_scale_factor
+        return int(self.network.config.sample_size) * self.pipe.vae_scale_factor
+
+    @property
+    def batch(self) -> int:
+        """How many pictures of the native size make one pass."""
+        return max(1, min(PICTURES, PICTURES * SIDE**2 // self.image_size**2))
 
     def fingerprint(self) -> str:
         """Return the hex SHA-256 of everything the scores depend on: weights, vocabulary and noise schedule.
@@ -57,38 +93,33 @@ class UNetDenoiser:
         Values only: versions of transformers name the same text weights differently. Weights count as float32, so a
         model has to be read back from its files before it is calibrated, if they are stored in less.
         """
+        if self._read_fingerprint is not None:
+            return self._read_fingerprint
         digest = hashlib.sha256()
-        for part in (self.unet, self.vae, self.pipe.text_encoder):
+        for part in (self.network, self.vae, *self.text_encoders):
             for _, tensor in sorted(part.named_parameters(), key=lambda item: item[0]):
                 digest.update(tensor.detach().float().cpu().contiguous().numpy().data)
-        vocabulary = sorted(self.pipe.tokenizer.get_vocab().items(), key=lambda item: item[1])
-        digest.update(repr(vocabulary).encode())
-        digest.update(self.pipe.scheduler.alphas_cumprod.numpy().data)
-        digest.update(self.kind.encode())
+        for tokenizer in self.tokenizers:
+            vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+            digest.update(repr(vocabulary).encode())
+        schedule, kind = self.schedule()
+        digest.update(schedule.numpy().data)
+        digest.update(kind.encode())
         return digest.hexdigest()
 
     def tokens(self, prompt: str) -> tuple[Token, ...]:
         """Return the text positions of `prompt`. Raises CalibrationError if it is longer than the model reads."""
-        tokenizer = self.pipe.tokenizer
-        ids = tokenizer(prompt).input_ids
-        length = tokenizer.model_max_length
-        if len(ids) > length:
-            raise CalibrationError(f"the prompt has {len(ids)} tokens, the model reads {length}: shorten {prompt!r}")
-        texts = tokenizer.convert_ids_to_tokens(ids)
-        roles = ["start"] + ["word"] * (len(ids) - 2) + ["end"]
-        padding = length - len(ids)
         return tuple(
-            Token(index=index, text=text, role=role)
-            for index, (text, role) in enumerate(
-                zip(texts + [str(tokenizer.pad_token)] * padding, roles + ["padding"] * padding, strict=True)
-            )
+            Token(index=index, text=text, role=role) for index, (text, role) in enumerate(self._positions(prompt))
         )
 
     @torch.inference_mode()
-    def encode(self, prompt: str) -> torch.Tensor:
-        """Return text_1SE, encoded as the pipeline itself does. Raises CalibrationError if it would be cut."""
-        self.tokens(prompt)
-        return self.pipe.encode_prompt(prompt, self.unet.device, 1, False)[0]
+    def encode(self, prompt: str) -> Text:
+        """Return the encoding of `prompt`, made once. Raises CalibrationError if the prompt would be cut."""
+        if prompt not in self._texts:
+            self.tokens(prompt)
+            self._texts[prompt] = self._encode(prompt)
+        return self._texts[prompt]
 
     @torch.inference_mode()
     def latents(self, pixels_BHWC: np.ndarray) -> torch.Tensor:
@@ -97,29 +128,46 @@ class UNetDenoiser:
         z_BChw = self.vae.encode(x_BCHW).latent_dist.mode()
         return (z_BChw - (self.vae.config.shift_factor or 0)) * self.vae.config.scaling_factor
 
-    def noised(self, z_BChw: torch.Tensor, noise_Chw: torch.Tensor, timestep: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return (z_t, target), both (B, C, h, w): the same noise for every picture."""
-        alpha_bar = float(self.pipe.scheduler.alphas_cumprod[timestep])
-        return diffuse(z_BChw, noise_Chw.to(z_BChw), alpha_bar, kind=self.kind)
-
     @torch.inference_mode()
-    def predict(self, z_BChw: torch.Tensor, timestep: int, text_1SE: torch.Tensor) -> torch.Tensor | None:
-        """Return the prediction (B, C, h, w), None if a recorder stopped the pass."""
-        text_BSE = text_1SE.expand(len(z_BChw), -1, -1)
+    def predict(self, z_BChw: torch.Tensor, timestep: int, text: Text) -> torch.Tensor | None:
+        """Return the prediction (B, C, h, w) in float32, None if a recorder stopped the pass."""
         with suppress(StopPass):
-            return self.unet(z_BChw, timestep, encoder_hidden_states=text_BSE, return_dict=False)[0]
+            return self.forward(z_BChw.to(self.network.dtype), timestep, text).float()
         return None
 
+    @abstractmethod
+    def schedule(self) -> tuple[torch.Tensor, str]:
+        """Return the noise schedule, one number a timestep, and the name of what the network predicts."""
 
-def diffuse(
-    z_BChw: torch.Tensor, noise_Chw: torch.Tensor, alpha_bar: float, *, kind: str
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (z_t, target) at signal share `alpha_bar`; `kind` is "epsilon" or "v_prediction"."""
-    signal, noise = alpha_bar**0.5, (1 - alpha_bar) ** 0.5
-    z_t = signal * z_BChw + noise * noise_Chw
-    if kind == "epsilon":
-        return z_t, noise_Chw.expand_as(z_BChw)
-    return z_t, signal * noise_Chw - noise * z_BChw
+    @abstractmethod
+    def noised(self, z_BChw: torch.Tensor, noise_Chw: torch.Tensor, timestep: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (z_t, target), both (B, C, h, w): the same noise for every picture."""
+
+    @abstractmethod
+    def forward(self, z_BChw: torch.Tensor, timestep: int, text: Text) -> torch.Tensor:
+        """Run the network as the pipeline itself does."""
+
+    @abstractmethod
+    def _positions(self, prompt: str) -> Iterator[tuple[str, str]]:
+        """Yield the text and the role of each text position."""
+
+    @abstractmethod
+    def _encode(self, prompt: str) -> Text: ...
+
+    def _numbered(self, name: str) -> list[Any]:
+        parts = (getattr(self.pipe, f"{name}{suffix}", None) for suffix in ("", "_2", "_3"))
+        return [part for part in parts if part is not None]
+
+
+def text_positions(tokenizer: Any, prompt: str, length: int) -> Iterator[tuple[str, str]]:
+    """Yield text and role of the `length` positions that `tokenizer` fills. Raises CalibrationError if too few."""
+    ids = tokenizer(prompt).input_ids
+    if len(ids) > length:
+        raise CalibrationError(f"the prompt has {len(ids)} tokens, the model reads {length}: shorten {prompt!r}")
+    for index, text in enumerate(tokenizer.convert_ids_to_tokens(ids)):
+        starts = index == 0 and ids[0] == tokenizer.bos_token_id
+        yield text, "end" if index == len(ids) - 1 else "start" if starts else "word"
+    yield from [(str(tokenizer.pad_token), "padding")] * (length - len(ids))
 
 
 def fixed_noise(shape: tuple[int, ...], *, draws: int, seed: int) -> torch.Tensor:

@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 
 from curation.errors import CalibrationError
 from curation.estimator import score
 from curation.estimator.calibration import ATTENTION, IMPACT, LIKELIHOOD, Calibration, Head, Term
-from curation.estimator.denoiser import Token, UNetDenoiser
+from curation.estimator.denoiser import Denoiser, Token
 from curation.estimator.keywords import Keywords
 from curation.estimator.likelihood import Probe, Readings, measure
+from curation.estimator.pipelines import denoiser_of
 from curation.estimator.positions import choose_attention, kept_positions
 
 Progress = Callable[[int, int], None]
@@ -40,7 +41,7 @@ class Search:
     noise_seed: int = 0
     folds: int = 5
     seed: int = 0
-    batch: int = 32
+    batch: int | None = None  # pictures a pass; None: what the model's native size asks for
 
     def menus(self, keywords: Keywords) -> tuple[tuple[str, ...], ...]:
         """Return the sets of alternatives to try."""
@@ -53,7 +54,7 @@ DEFAULT_SEARCH = Search()
 
 
 def calibrate(
-    pipe: StableDiffusionPipeline,
+    pipe: DiffusionPipeline | Denoiser,
     images: Sequence[np.ndarray],
     labels_B: np.ndarray,
     *,
@@ -66,7 +67,7 @@ def calibrate(
     Raises CalibrationError if the labels are too few or of one kind, or the model's answers are not numbers.
     """
     labels_B = _checked(images, labels_B, search.folds)
-    denoiser = UNetDenoiser(pipe)
+    denoiser = denoiser_of(pipe)
     contrasts = tuple(dict.fromkeys(role for menu in search.menus(keywords) for role in menu))
     probe = Probe(
         keywords=keywords,
@@ -75,11 +76,12 @@ def calibrate(
         draws=search.draws,
         noise_seed=search.noise_seed,
         image_size=denoiser.image_size,
-        batch=search.batch,
+        batch=search.batch or denoiser.batch,
     )
     tokens = [token for token in denoiser.tokens(keywords.quality) if token.role in search.roles]
     readings = measure(denoiser, probe, images, tokens=[token.index for token in tokens], progress=progress)
-    return fit(readings, probe, labels_B, tokens=tokens, model=denoiser.fingerprint(), search=search)
+    found = fit(readings, probe, labels_B, tokens=tokens, model=denoiser.fingerprint(), search=search)
+    return replace(found, precision=denoiser.precision)
 
 
 def fit(

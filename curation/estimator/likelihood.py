@@ -1,20 +1,20 @@
 """What the model says about a picture under each prompt: likelihood ratios, projections, and attention norms.
 
 A `Probe` names the questions; `measure` asks them. The attention norms are recorded in the very pass that predicts
-with the quality prompt, so they cost nothing extra. Everything that the prompts share (z_t, targets, text encodings)
+with the quality prompt. Everything that the prompts share (z_t, targets, text encodings)
 is computed once.
 
 Shapes: B pictures, C latent channels, h and w latent height and width, T timesteps, N norms, L layers, K tokens.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from curation.estimator.attention import cross_attention, recording
-from curation.estimator.denoiser import UNetDenoiser, fixed_noise, square
+from curation.estimator.attention import NORMS, recording, text_attention
+from curation.estimator.denoiser import Denoiser, Text, fixed_noise, square
 from curation.estimator.keywords import QUALITY, Keywords
 
 KINDS = ("ratio", "relative", "projection", "strength")  # one statistic each for every contrast and timestep
@@ -48,7 +48,10 @@ class Probe:
 
 @dataclass(frozen=True, kw_only=True)
 class Readings:
-    """The answers about B pictures: named statistics (B,) and attention norms of the quality prompt."""
+    """The answers about B pictures: named statistics (B,) and attention norms of the quality prompt.
+
+    A norm that was not asked for is not a number.
+    """
 
     statistics: dict[str, np.ndarray]
     norms_BTNLK: np.ndarray
@@ -57,28 +60,35 @@ class Readings:
 
 
 def measure(
-    denoiser: UNetDenoiser,
+    denoiser: Denoiser,
     probe: Probe,
     images: Sequence[np.ndarray],
     *,
     tokens: Sequence[int],
-    layers: Sequence[str] | None = None,
+    layers: Mapping[int, Sequence[str]] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Readings:
-    """Ask `probe` about uint8 pictures (H, W, 3) of any size; record text positions `tokens` at `layers` (all)."""
-    layers = tuple(cross_attention(denoiser.unet)) if layers is None else tuple(layers)
+    """Ask `probe` about uint8 pictures (H, W, 3) of any size.
+
+    Text positions `tokens` are recorded at `layers`, named for each timestep (a timestep that is left out: none), or
+    else at all layers.
+    """
+    if layers is None:
+        layers = dict.fromkeys(probe.timesteps, tuple(text_attention(denoiser.network)))
     texts = {prompt: denoiser.encode(prompt) for prompt in probe.prompts()}
+    every_layer = tuple(dict.fromkeys(layer for timestep in probe.timesteps for layer in layers.get(timestep, ())))
+    wanted = Wanted(tokens=tuple(tokens), layers=layers, every_layer=every_layer)
     parts = []
     for start in range(0, len(images), probe.batch):
         batch = [square(image, probe.image_size) for image in images[start : start + probe.batch]]
         full_BHWC = np.stack(batch + [batch[-1]] * (probe.batch - len(batch)))
-        parts.append(_measure_batch(denoiser, probe, texts, full_BHWC, tokens, layers, count=len(batch)))
+        parts.append(_measure_batch(denoiser, probe, texts, full_BHWC, wanted, count=len(batch)))
         progress(start + len(batch), len(images))
     return Readings(
         statistics={name: np.concatenate([part[0][name] for part in parts]) for name in parts[0][0]},
         norms_BTNLK=np.concatenate([part[1] for part in parts]),
-        layers=layers,
-        tokens=tuple(tokens),
+        layers=every_layer,
+        tokens=wanted.tokens,
     )
 
 
@@ -111,13 +121,21 @@ def contrast_statistics(target: torch.Tensor, quality: torch.Tensor, against: to
     return dict(zip(KINDS, values, strict=True))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What to record of the attention: text positions, at which layers of which timestep."""
+
+    tokens: tuple[int, ...]
+    layers: Mapping[int, Sequence[str]]
+    every_layer: tuple[str, ...]
+
+
 def _measure_batch(
-    denoiser: UNetDenoiser,
+    denoiser: Denoiser,
     probe: Probe,
-    texts: dict[str, torch.Tensor],
+    texts: dict[str, Text],
     images_BHWC: np.ndarray,
-    tokens: Sequence[int],
-    layers: Sequence[str],
+    wanted: Wanted,
     *,
     count: int,
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -125,33 +143,40 @@ def _measure_batch(
     z_BChw = denoiser.latents(images_BHWC)
     noise_DChw = fixed_noise(tuple(z_BChw.shape[1:]), draws=probe.draws, seed=probe.noise_seed)
     statistics: dict[str, np.ndarray] = {}
-    norms = []
-    for timestep in probe.timesteps:
-        draws = [
-            _one_draw(denoiser, probe, texts, z_BChw, noise_Chw, timestep, tokens, layers) for noise_Chw in noise_DChw
-        ]
+    norms_BTNLK = np.full(
+        (count, len(probe.timesteps), len(NORMS), len(wanted.every_layer), len(wanted.tokens)), np.nan, np.float32
+    )
+    for index, timestep in enumerate(probe.timesteps):
+        draws = [_one_draw(denoiser, probe, texts, z_BChw, noise_Chw, timestep, wanted) for noise_Chw in noise_DChw]
         for name in draws[0][0]:
             mean_B = torch.stack([values[name] for values, _ in draws]).mean(dim=0)
             statistics[f"{name}@{timestep}"] = mean_B[:count].double().cpu().numpy()
-        norms.append(torch.stack([norms_BNLK for _, norms_BNLK in draws]).mean(dim=0))
-    return statistics, torch.stack(norms, dim=1)[:count].cpu().numpy()
+        if layers := wanted.layers.get(timestep):
+            mean_BNLK = torch.stack([norms_BNLK for _, norms_BNLK in draws]).mean(dim=0)
+            places_L = [wanted.every_layer.index(layer) for layer in layers]
+            norms_BTNLK[:, index][:, :, places_L] = mean_BNLK[:count].cpu().numpy()
+    return statistics, norms_BTNLK
 
 
 def _one_draw(
-    denoiser: UNetDenoiser,
+    denoiser: Denoiser,
     probe: Probe,
-    texts: dict[str, torch.Tensor],
+    texts: dict[str, Text],
     z_BChw: torch.Tensor,
     noise_Chw: torch.Tensor,
     timestep: int,
-    tokens: Sequence[int],
-    layers: Sequence[str],
-) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    wanted: Wanted,
+) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
+    """Return the statistics (B,), none without contrasts, and norms_BNLK, None if no layer is wanted here."""
     z_t, target = denoiser.noised(z_BChw, noise_Chw, timestep)
     quality_prompt, *others = probe.prompts()
-    with recording(denoiser.unet, tokens, layers, stop=not probe.contrasts) as recorder:
+    layers, norms_BNLK, quality = wanted.layers.get(timestep), None, None
+    if layers:
+        with recording(denoiser.network, wanted.tokens, layers, stop=not probe.contrasts) as recorder:
+            quality = denoiser.predict(z_t, timestep, texts[quality_prompt])
+            norms_BNLK = recorder.take()
+    elif probe.contrasts:
         quality = denoiser.predict(z_t, timestep, texts[quality_prompt])
-        norms_BNLK = recorder.take()
     if not probe.contrasts:
         return {}, norms_BNLK
     predicted = {quality_prompt: quality, **{text: denoiser.predict(z_t, timestep, texts[text]) for text in others}}

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 
 from curation.estimator.calibration import ATTENTION, IMPACT, LIKELIHOOD, Calibration, Estimator
+from curation.estimator.denoiser import BFLOAT16, FLOAT32, Denoiser
+from curation.estimator.pipelines import reader
 from curation.images import decode_table
 from curation.stages import weights
 from curation.stages.base import Resources, Stage
@@ -23,7 +25,7 @@ class Impact(Stage):
     resources = Resources(cpu=1.0, batch=64)
 
     def __init__(self, model: str | Path, calibration: str | Path) -> None:
-        """`model`: a StableDiffusionPipeline folder or Hub id; `calibration`: the JSON file made for these weights."""
+        """`model`: a pipeline folder or Hub id; `calibration`: the JSON file made for these weights."""
         self.model = str(model)
         self.calibration = str(calibration)
 
@@ -35,13 +37,9 @@ class Impact(Stage):
         return {"calibration": Calibration.load(Path(self.calibration)).digest()}
 
     def open(self) -> None:
-        """Load the pipeline in float32. Raises CalibrationError if it is not the one of the calibration."""
+        """Load the model in the calibration's precision. Raises CalibrationError if it is not the calibration's."""
         calibration = Calibration.load(Path(self.calibration))
-        with weights.reading(self.model):
-            pipe = StableDiffusionPipeline.from_pretrained(
-                self.model, dtype=torch.float32, use_safetensors=True, safety_checker=None
-            )
-        self._estimator = Estimator(pipe.to(weights.device()), calibration)
+        self._estimator = Estimator(open_denoiser(self.model, calibration.precision), calibration)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         images = decode_table(table)
@@ -53,3 +51,19 @@ class Impact(Stage):
                 column[rows] = scores[field.name]
             table = table.append_column(field, pa.array(column, mask=np.isnan(column)))
         return table
+
+
+def open_denoiser(model: str, precision: str = BFLOAT16) -> Denoiser:
+    """Read the pipeline `model`, a folder or Hub id, of any class that the estimator reads, onto the first GPU or CPU.
+
+    `precision` is that of the network on a GPU (the default is ours); on a CPU it is always float32. Raises RecipeError
+    if the files cannot be read, CalibrationError if the pipeline is of another class.
+    """
+    with weights.reading(model):
+        index = DiffusionPipeline.load_config(model)
+        kind = reader(str(index.get("_class_name")))
+        pipe = kind.pipeline.from_pretrained(
+            model, dtype=torch.float32, use_safetensors=True, **kind.left_out(index)
+        )
+    device = weights.device()
+    return kind(pipe).to(device, FLOAT32 if device.type == "cpu" else precision)

@@ -1,6 +1,7 @@
 """Calibration on planted answers, and whole on a tiny real pipeline."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from curation.estimator.denoiser import Token
 from curation.estimator.fitting import Search, calibrate, fit
 from curation.estimator.keywords import Keywords
 from curation.estimator.likelihood import KINDS, Probe, Readings
+from curation.estimator.pipelines import denoiser_of
 from curation.estimator.score import auc
 
 LAYERS = ("down", "mid", "up")
@@ -137,6 +139,44 @@ def test_a_calibration_survives_its_file(tmp_path: Path, calibration: Calibratio
     assert again == calibration
     assert again.digest() == calibration.with_held_out({"auc": 0.8}).digest()
     assert again.digest() != replace(calibration, norm="other").digest()
+
+
+def test_a_calibration_without_its_precision_is_one_of_float32_by_the_same_digest(calibration: Calibration) -> None:
+    record = asdict(calibration)
+    del record["precision"]
+    again = Calibration.from_dict(json.loads(json.dumps(record)))
+    assert again == calibration and again.digest() == calibration.digest()
+    assert again.digest() != replace(calibration, precision="bfloat16").digest()
+
+
+def test_a_calibration_remembers_the_precision_it_was_made_in(v_pipeline: Path, calibration: Calibration) -> None:
+    half = denoiser_of(StableDiffusionPipeline.from_pretrained(v_pipeline, dtype=torch.float32))
+    search = Search(timesteps=(300,), contrasts=((),), kept=(1,), ridges=(10.0,), folds=2, batch=8)
+    made = calibrate(half.to(torch.device("cpu"), "bfloat16"), *pictures(8), keywords=KEYWORDS, search=search)
+    assert (made.precision, calibration.precision) == ("bfloat16", "float32")
+    assert made.model == calibration.model  # the weights as they were read
+
+
+def test_the_shipped_calibration_keeps_the_digest_that_finished_runs_know() -> None:
+    from alchemist_hub.miniature import weights
+
+    assert Calibration.load(weights() / "estimator.json").digest() == "df8e2416171e1cd78587c1377679d30a"
+
+
+def test_a_score_alone_is_the_score_among_others_and_asks_less(
+    pipe: StableDiffusionPipeline, calibration: Calibration
+) -> None:
+    images, _ = pictures(5, seed=6)
+    whole = Estimator(pipe, calibration).score(images)
+    attention, likelihood = calibration.only(ATTENTION), calibration.only(LIKELIHOOD)
+    assert not attention.probe.contrasts and not likelihood.positions and not attention.held_out
+    assert attention.probe.passes < calibration.probe.passes
+    for column, alone, tolerance in ((ATTENTION, attention, 0.0), (LIKELIHOOD, likelihood, 1e-2)):
+        scores = Estimator(pipe, alone).score(images)
+        assert set(scores) == {IMPACT, column}
+        for values in scores.values():
+            assert values == pytest.approx(whole[column], rel=tolerance, abs=tolerance)
+    assert calibration.only(IMPACT).heads.keys() == {IMPACT}
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"format": 99}', '{"format": 1, "probe": 3}', "[]"])

@@ -8,9 +8,10 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from curation.estimator.denoiser import UNetDenoiser, fixed_noise
+from curation.estimator.denoiser import fixed_noise
 from curation.estimator.keywords import Keywords
 from curation.estimator.likelihood import Probe, contrast_statistics, guidance_projection, likelihood_ratio, measure
+from curation.estimator.pipelines import UNetDenoiser
 
 KEYWORDS = Keywords(quality="detailed photo", against={"opposite": "a sketch", "empty": ""})
 PROBE = Probe(keywords=KEYWORDS, timesteps=(200, 600), contrasts=("opposite", "empty"), image_size=64, batch=4)
@@ -71,7 +72,7 @@ def test_readings_do_not_depend_on_the_batch_a_picture_came_in(denoiser: UNetDen
 def test_equal_prompts_are_asked_once(denoiser: UNetDenoiser) -> None:
     silent = replace(PROBE, keywords=KEYWORDS.silenced())
     calls = []
-    hook = denoiser.unet.register_forward_hook(lambda *_: calls.append(1))
+    hook = denoiser.network.register_forward_hook(lambda *_: calls.append(1))
     readings = measure(denoiser, silent, pictures(1), tokens=[0])
     hook.remove()
     assert len(calls) == silent.passes == 4  # two timesteps, two noises, one prompt
@@ -81,10 +82,38 @@ def test_equal_prompts_are_asked_once(denoiser: UNetDenoiser) -> None:
 
 def test_without_contrasts_a_pass_ends_at_the_last_layer_read_and_norms_stay_the_same(denoiser: UNetDenoiser) -> None:
     whole = measure(denoiser, PROBE, pictures(2), tokens=[1, 3])
-    layer = whole.layers[0]
+    shallow, deeper = whole.layers[:2]
     finished = []
-    hook = denoiser.unet.conv_out.register_forward_hook(lambda *_: finished.append(1))
-    short = measure(denoiser, replace(PROBE, contrasts=()), pictures(2), tokens=[1, 3], layers=[layer])
+    hook = denoiser.network.conv_out.register_forward_hook(lambda *_: finished.append(1))
+    layers = {200: (deeper,), 600: (shallow, deeper)}
+    short = measure(denoiser, replace(PROBE, contrasts=()), pictures(2), tokens=[1, 3], layers=layers)
     hook.remove()
     assert not finished and not short.statistics
-    assert np.array_equal(short.norms_BTNLK, whole.norms_BTNLK[:, :, :, :1])
+    assert short.layers == (deeper, shallow)
+    assert np.array_equal(short.norms_BTNLK[:, :, :, 0], whole.norms_BTNLK[:, :, :, 1])
+    assert np.array_equal(short.norms_BTNLK[:, 1, :, 1], whole.norms_BTNLK[:, 1, :, 0])
+    assert np.isnan(short.norms_BTNLK[:, 0, :, 1]).all()  # not asked for
+
+
+def test_a_timestep_without_wanted_layers_costs_no_pass_but_for_its_contrasts(denoiser: UNetDenoiser) -> None:
+    calls = []
+    hook = denoiser.network.register_forward_pre_hook(lambda *_: calls.append(1))
+    whole = measure(denoiser, PROBE, pictures(2), tokens=[1])
+    asked, layers = len(calls), {200: whole.layers[:1]}
+    measure(denoiser, replace(PROBE, contrasts=()), pictures(2), tokens=[1], layers=layers)
+    assert len(calls) - asked == 2  # two noises at 200
+    unread = measure(denoiser, PROBE, pictures(2), tokens=[], layers={})
+    hook.remove()
+    assert unread.norms_BTNLK.size == 0
+    assert unread.statistics.keys() == whole.statistics.keys()
+    for name, values in unread.statistics.items():
+        assert values == pytest.approx(whole.statistics[name], rel=1e-2, abs=1e-5)
+
+
+def test_a_prompt_is_encoded_once_for_all_pictures(v_pipeline: Path) -> None:
+    own = UNetDenoiser(StableDiffusionPipeline.from_pretrained(v_pipeline, dtype=torch.float32))
+    calls = []
+    own.pipe.text_encoder.register_forward_hook(lambda *_: calls.append(1))
+    for _ in range(2):
+        measure(own, PROBE, pictures(5), tokens=[1])
+    assert len(calls) == len(PROBE.prompts())

@@ -9,10 +9,11 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
+from curation.calibrate import calibrate as calibrate_folders
 from curation.errors import CalibrationError, RecipeError
 from curation.estimator.calibration import Calibration
 from curation.estimator.fitting import Search, calibrate
-from curation.estimator.keywords import Keywords
+from curation.estimator.keywords import Family, Keywords
 from curation.images import decode, to_jpeg
 from curation.records import OK, SAMPLE, UNDECODABLE, img_key
 from curation.stages.impact import Impact
@@ -113,3 +114,37 @@ def test_wrong_weights_a_missing_model_and_a_missing_calibration_are_refused(
         Impact(model=tmp_path / "nothing", calibration=calibration_file).open()
     with pytest.raises(CalibrationError, match="no estimator calibration at"):
         Impact(model=epsilon_pipeline, calibration=tmp_path / "missing.json").config()
+
+
+@pytest.mark.parametrize("pipeline", ["xl_pipeline", "sd3_pipeline"])
+def test_a_model_of_another_class_is_calibrated_from_folders_and_judges(
+    pipeline: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    model = request.getfixturevalue(pipeline)
+    for index, file in enumerate(jpegs(48)):
+        path = tmp_path / ("plain" if index % 2 else "good") / f"{index}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(file)
+    words = Keywords(quality="detailed photo", against={"opposite": "a sketch", "empty": ""})
+    made = calibrate_folders(
+        str(model),
+        good=tmp_path / "good",
+        plain=tmp_path / "plain",
+        out=tmp_path / "estimator.json",
+        family=Family(keywords=words, unrelated=Keywords(quality="the moon", against={"opposite": "at night"})),
+        search=Search(timesteps=(300,), contrasts=(("opposite",),), kept=(2,), ridges=(10.0,), folds=2, batch=8),
+    )
+    assert made.held_out["auc"]["keywords/impact"]["auc"] > 0.9
+    stage = Impact(model=model, calibration=tmp_path / "estimator.json")
+    stage.open()
+    table = rows(jpegs(8))
+    whole = stage(table)
+    impact = whole["impact"].to_pylist()
+    assert min(impact[::2]) > max(impact[1::2])
+    assert stage(table.slice(3, 2))["impact"].to_pylist() == impact[3:5]
+
+
+def test_a_pipeline_of_an_unknown_class_is_refused_in_one_line(calibration_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline", "_diffusers_version": "0.42.1"}')
+    with pytest.raises(CalibrationError, match=r"^the estimator reads .*StableDiffusion3Pipeline, not FluxPipeline$"):
+        Impact(model=tmp_path, calibration=calibration_file).open()
