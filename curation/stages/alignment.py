@@ -4,12 +4,14 @@ Warp and compare. One picture is laid over the other, first as they are, then, i
 (SIFT, RANSAC) say; the fit is refined on the pixels (ECC: enhanced correlation), brightness and colour are fitted per
 channel, and what remains unexplained must be small in every respect. Scenes that merely look alike differ by the
 place of an outline, which no such fit explains. Pictures too small for local features are only laid over each other.
+Where local features agree on a fit, a part of the picture may be covered: by a caption, a badge, an empty corner. The
+rest has to be explained as well, and has to hold most of what there is to see, so that a logo in common is too little.
 
 Pictures are float32 RGB in [0,1], (H, W, 3), longer side `SIDE` pixels. A fit is a 2 x 3 matrix from pixels of the
 first picture to pixels of the second.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,6 +28,12 @@ OVERLAP = 0.5  # least share of the first picture that the second covers
 AREA_RATIO = (0.5, 2.0)  # what a fit may scale areas by, beyond the pictures' own sizes
 GAIN = (0.6, 1.6)  # what a recolouring may scale a channel's contrast by
 SHIFT = 0.25  # largest change of a channel's mean, in [0,1]
+BLEND = 0.06  # residual in [0,1] above which a pixel counts as covered by something else
+UNCOVERED = 0.7  # least share of the common area that the fit explains
+SEEN = 0.6  # the same of its places with something to see
+TEXTURE = 0.03  # deviation in [0,1] among neighbours that makes such a place
+LEAST_SEEN = 0.1  # least share of the common area that has to be such places: flat pictures explain each other
+ROUNDS = 4  # of fitting the colours to what is uncovered
 INLIERS = 10  # feature matches that must agree on one fit
 RATIO = 0.8  # Lowe's ratio of the nearest to the second nearest descriptor
 _COARSE = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 1e-3)  # steps, and when to stop before
@@ -81,7 +89,12 @@ def same_picture(first: Picture, second: Picture) -> bool:
 
 
 def _laid_over(first: Picture, second: Picture) -> bool:
-    return any(_explains(fit, first, second) for fit in _fits(first, second))
+    if any(_explains(fit, first, second) for fit in _fits(first, second)):
+        return True
+    matched = _matched_features(first, second)
+    return matched is not None and any(
+        _explains_uncovered(fit, first, second) for fit in (matched, *_refined(matched, first, second))
+    )
 
 
 def _scaled(pixels: np.ndarray, side: int) -> np.ndarray:
@@ -135,19 +148,64 @@ def _refined(fit: np.ndarray, first: Picture, second: Picture) -> Iterator[np.nd
 
 def _explains(fit: np.ndarray, first: Picture, second: Picture) -> bool:
     """Return whether `second` under the fit, recoloured, leaves next to nothing of `first` unexplained."""
+    common = _common(fit, first, second)
+    if common is None:
+        return False
+    target, laid_over = (pixels[common.covered] for pixels in (common.target, common.laid_over))
+    recolouring = _recolouring(target, laid_over)
+    if recolouring is None:
+        return False
+    residual = np.sqrt(np.square(target - recolouring(laid_over)).mean())
+    return bool(residual < RESIDUAL and residual < UNEXPLAINED * ((target - target.mean(0)).std() + 0.01))
+
+
+def _explains_uncovered(fit: np.ndarray, first: Picture, second: Picture) -> bool:
+    """Return whether `second` under the fit, recoloured, explains all of `first` but a part that something covers."""
+    common = _common(fit, first, second)
+    if common is None:
+        return False
+    target, laid_over, covered = common.target, common.laid_over, common.covered
+    mean, square = (cv2.blur(pixels, (5, 5)) for pixels in (first.gray, first.gray**2))
+    textured = covered & (np.sqrt(np.maximum(square - mean**2, 0)) > TEXTURE)
+    if textured.sum() < LEAST_SEEN * covered.sum():
+        return False
+    explained = covered
+    for _ in range(ROUNDS):
+        recolouring = _recolouring(target[explained], laid_over[explained])
+        if recolouring is None:
+            return False
+        explained = covered & (np.abs(target - recolouring(laid_over)).max(2) < BLEND)
+        if explained.sum() < UNCOVERED / 2 * covered.sum():
+            return False
+    return bool(explained[covered].mean() >= UNCOVERED and explained[textured].mean() >= SEEN)
+
+
+@dataclass(frozen=True)
+class _Common:
+    """Two pictures in the first one's place: blurred (H, W, 3), and where the second one covers the first (H, W)."""
+
+    target: np.ndarray
+    laid_over: np.ndarray
+    covered: np.ndarray
+
+
+def _common(fit: np.ndarray, first: Picture, second: Picture) -> _Common | None:
+    """Lay `second` over `first`; None if the fit scales too much or leaves too little in common."""
     covered = cv2.warpAffine(np.ones(second.gray.shape, np.float32), fit, first.size, flags=_WARP) > 0.99
     own_scale = np.linalg.det(_whole(first, second)[:, :2])
     if covered.mean() < OVERLAP or not _within(np.linalg.det(fit[:, :2]) / own_scale, AREA_RATIO):
-        return False
-    target = cv2.GaussianBlur(first.pixels, (0, 0), 1.5)[covered]  # fine grain is what re-encoding changes
-    laid_over = cv2.warpAffine(cv2.GaussianBlur(second.pixels, (0, 0), 1.5), fit, first.size, flags=_WARP)[covered]
-    shift = target.mean(0) - laid_over.mean(0)
-    target, laid_over = target - target.mean(0), laid_over - laid_over.mean(0)
-    gain = (laid_over * target).sum(0) / ((laid_over**2).sum(0) + 1e-6)
-    if np.abs(shift).max() > SHIFT or not (_within(gain.min(), GAIN) and _within(gain.max(), GAIN)):
-        return False
-    residual = np.sqrt(np.square(target - gain * laid_over).mean())
-    return bool(residual < RESIDUAL and residual < UNEXPLAINED * (target.std() + 0.01))
+        return None
+    target, other = (cv2.GaussianBlur(it.pixels, (0, 0), 1.5) for it in (first, second))  # encoding changes fine grain
+    return _Common(target, cv2.warpAffine(other, fit, first.size, flags=_WARP), covered)
+
+
+def _recolouring(target: np.ndarray, laid_over: np.ndarray) -> Callable[[np.ndarray], np.ndarray] | None:
+    """Fit brightness and contrast of each channel, pixels (K, 3); None if they would have to change too much."""
+    goal, start = target.mean(0), laid_over.mean(0)
+    gain = ((laid_over - start) * (target - goal)).sum(0) / (((laid_over - start) ** 2).sum(0) + 1e-6)
+    if np.abs(goal - start).max() > SHIFT or not (_within(gain.min(), GAIN) and _within(gain.max(), GAIN)):
+        return None
+    return lambda pixels: goal + gain * (pixels - start)
 
 
 def _within(value: float, bounds: tuple[float, float]) -> bool:

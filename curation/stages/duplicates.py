@@ -1,9 +1,10 @@
 """Near-duplicates: one cluster for all copies of a picture, and the best of them to keep.
 
-A cascade, cheap to dear. Exact copies share their key already. `Fingerprint` gives every sample two hashes of 64 bits;
-hashes within a few bits, as they are or in a mirror, make candidates; only candidates' pixels are read and compared.
-Verified pairs are joined to connected components, and against chaining every member has to be a copy of its own
-keeper. Memory: key, hashes and score of each sample, the candidates that failed, and the pictures compared last.
+A cascade, cheap to dear. Exact copies share their key already. `Fingerprint` gives every sample a hash of 64 bits and
+those of its landmarks; whole hashes within a few bits, or one landmark in common, as they are or in a mirror, make
+candidates; only candidates' pixels are read and compared. Verified pairs are joined to connected components, and
+against chaining every member has to be a copy of its own keeper. Memory: key, hashes and score of each sample, the
+candidates that failed, and the pictures compared last.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,16 +13,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation.errors import RecipeError
 from curation.images import decode
 from curation.stages.alignment import Picture, same_picture
 from curation.stages.base import Reduction
 from curation.stages.candidates import near_pairs
-from curation.stages.fingerprint import mirrored
+from curation.stages.fingerprint import ODD
 
 PICTURES = 512  # kept in memory, about 0.2 MB each
-NEIGHBOURS = 30  # candidates of one sample, at most: the nearest
+WHOLE = {"tables": 80, "bits": 18}  # of the search among whole hashes: a bucket of a million holds eight
+PART = {"radius": 8, "tables": 10, "bits": 22}  # among landmarks, eight times as many; a picture has several chances
 
 
 class Duplicates(Reduction):
@@ -31,7 +34,8 @@ class Duplicates(Reduction):
     """
 
     name = "duplicates"
-    reads = ("phash", "phash_inner", "iqa")
+    version = "2"
+    reads = ("phash", "landmarks", "iqa")
     writes = pa.schema(
         [
             pa.field("duplicate_keeper", pa.string()),
@@ -41,7 +45,7 @@ class Duplicates(Reduction):
     )
 
     def __init__(self, *, radius: int = 11) -> None:
-        """`radius`: how many of the 64 bits of two candidates may differ."""
+        """`radius`: how many of the 64 bits of two candidates' whole hashes may differ."""
         if not 0 <= radius <= 20:
             raise RecipeError(f"Duplicates(radius={radius}): expected 0 to 20 bits")
         self.radius = radius
@@ -80,14 +84,18 @@ class Duplicates(Reduction):
         yield from joined.components()
 
     def _candidates(self, table: pa.Table) -> Iterator[tuple[int, int, bool]]:
-        """Yield (row, row, seen in a mirror): each sample's whole and inner hash against the whole hashes of all."""
+        """Yield (row, row, seen in a mirror) of hashes alike: of whole pictures first, then of landmarks."""
         rows = np.flatnonzero(table["phash"].is_valid().to_numpy(zero_copy_only=False))
-        hashes, inner = (table[name].drop_null().to_numpy() for name in ("phash", "phash_inner"))
-        passes = [(hashes, False), (inner, False), (mirrored(hashes), True), (mirrored(inner), True)]
-        for queries, in_mirror in passes:
-            for block in near_pairs(hashes, queries, radius=self.radius, most=NEIGHBOURS):
-                for i, j in zip(*(rows[side].tolist() for side in block), strict=True):
-                    yield i, j, in_mirror
+        marks, owners = _landmarks(table["landmarks"])
+        searches = (
+            (rows, table["phash"].drop_null().to_numpy(), {"radius": self.radius, **WHOLE}),
+            (owners, marks, PART),
+        )
+        for of_hash, hashes, options in searches:
+            i, j, in_mirror = near_pairs(hashes, odd=ODD, **options)
+            columns = of_hash[i], of_hash[j], in_mirror
+            different = columns[0] != columns[1]
+            yield from zip(*(column[different].tolist() for column in columns), strict=True)
 
     def _keepers(self, members: list[int], keys: list[str]) -> list[int]:
         """Return the keeper of each member, best first: the first keeper that it is a verified copy of, else itself."""
@@ -103,6 +111,12 @@ class Duplicates(Reduction):
     def _same(self, first: str, second: str, in_mirror: bool) -> bool:
         picture = self._picture(first)
         return same_picture(picture.mirrored() if in_mirror else picture, self._picture(second))
+
+
+def _landmarks(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """Every landmark's hash (M,) and the row that it is of."""
+    counts = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
+    return pc.list_flatten(column).to_numpy(), np.repeat(np.arange(len(column), dtype=np.int32), counts)
 
 
 class _Joined:

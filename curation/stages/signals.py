@@ -64,10 +64,19 @@ def measures(gray: np.ndarray) -> dict[str, float]:
 
 def border(gray: np.ndarray) -> float:
     """Return the share of the area outside the smallest box without uniform rows above and below, columns aside."""
+    return 1 - _inner(gray).size / max(gray.size, 1)
+
+
+def without_border(gray: np.ndarray, *, least: int) -> np.ndarray:
+    """Return the part of uint8 gray (H, W) inside its uniform border; all of it if that has a side below `least`."""
+    inner = _inner(gray)
+    return inner if min(inner.shape) >= least else gray
+
+
+def _inner(gray: np.ndarray) -> np.ndarray:
     rows = _inside(np.ptp(gray, axis=1)) if gray.size else slice(0, 0)
     inner = gray[rows]
-    columns = _inside(np.ptp(inner, axis=0)) if inner.size else slice(0, 0)
-    return 1 - inner[:, columns].size / max(gray.size, 1)
+    return inner[:, _inside(np.ptp(inner, axis=0)) if inner.size else slice(0, 0)]
 
 
 def _inside(ranges: np.ndarray) -> slice:

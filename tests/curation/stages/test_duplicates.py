@@ -11,7 +11,7 @@ from curation.errors import RecipeError
 from curation.images import decode, to_jpeg
 from curation.stages.alignment import Picture, same_picture
 from curation.stages.duplicates import Duplicates
-from curation.stages.fingerprint import Fingerprint, mirrored, perceptual_hashes
+from curation.stages.fingerprint import ODD, Fingerprint, landmarks, perceptual_hash
 
 
 def landscape(seed: int, *, size: int, sun: float | None = None) -> np.ndarray:
@@ -128,8 +128,8 @@ def test_pictures_without_structure_are_left_alone() -> None:
 
 def test_a_sample_without_a_fingerprint_stays_alone_and_keeps_its_place() -> None:
     picture = landscape(2, size=64)
-    table = judged({"a": picture, "b": encoded(picture)}).select(["img_key", "phash", "phash_inner", "iqa"])
-    missing = pa.table({"img_key": ["aa"], "phash": [None], "phash_inner": [None], "iqa": [None]}).cast(table.schema)
+    table = judged({"a": picture, "b": encoded(picture)}).select(["img_key", "phash", "landmarks", "iqa"])
+    missing = pa.table({"img_key": ["aa"], "phash": [None], "landmarks": [None], "iqa": [None]}).cast(table.schema)
     files = {"a": to_jpeg(picture), "b": to_jpeg(encoded(picture))}
     reduction = Duplicates()
     reduction.open(files.__getitem__)
@@ -161,18 +161,71 @@ def test_only_candidates_are_read() -> None:
 @pytest.mark.parametrize("size", [64, 500])
 def test_a_mirrored_pictures_hash_is_the_mirrored_hash(size: int) -> None:
     gray = cv2.cvtColor(landscape(7, size=size), cv2.COLOR_RGB2GRAY)
-    for plain, turned in zip(perceptual_hashes(gray), perceptual_hashes(flipped(gray)), strict=True):
-        assert np.bitwise_count(mirrored(np.uint64(plain)) ^ np.uint64(turned)) <= 2
+    plain, turned = perceptual_hash(gray), perceptual_hash(flipped(gray))
+    assert np.bitwise_count(np.uint64(plain) ^ ODD ^ np.uint64(turned)) <= 2
+
+
+def busy(seed: int, *, size: int = 320) -> np.ndarray:
+    """Blobs of many colours and sizes: a picture with landmarks and local features."""
+    rng = np.random.default_rng(seed)
+    picture = np.full((size, size, 3), rng.integers(60, 200, 3), np.uint8)
+    for _ in range(120):
+        at, radius = tuple(int(v) for v in rng.integers(0, size, 2)), int(rng.integers(5, size // 9))
+        cv2.circle(picture, at, radius, tuple(int(v) for v in rng.integers(20, 235, 3)), -1, cv2.LINE_AA)
+    return cv2.GaussianBlur(picture, (0, 0), 1)
+
+
+def cut(pixels: np.ndarray) -> np.ndarray:
+    side = round(pixels.shape[0] * 0.8)
+    return np.ascontiguousarray(pixels[:side, -side:])
+
+
+def framed(pixels: np.ndarray) -> np.ndarray:
+    return cv2.copyMakeBorder(pixels, 40, 40, 40, 40, cv2.BORDER_CONSTANT, value=(255, 255, 255))
+
+
+def turned(pixels: np.ndarray) -> np.ndarray:
+    height, width = pixels.shape[:2]
+    return cv2.warpAffine(pixels, cv2.getRotationMatrix2D((width / 2, height / 2), 3, 1), (width, height))
+
+
+def captioned(pixels: np.ndarray) -> np.ndarray:
+    covered, high = pixels.copy(), pixels.shape[0] // 6
+    covered[-high:] = (20, 24, 90)
+    size, white = high / 55, (255, 255, 255)
+    return cv2.putText(covered, "BREAKING NEWS", (8, pixels.shape[0] - high // 3), cv2.FONT_HERSHEY_DUPLEX, size, white)
+
+
+@pytest.mark.parametrize("edit", [cut, framed, turned, captioned])
+def test_a_strong_edit_of_a_picture_or_of_its_mirror_image_is_found(edit: Callable[[np.ndarray], np.ndarray]) -> None:
+    names = [f"{edit.__name__} {seed}" for seed in range(3)]
+    pictures = {name: busy(seed) for seed, name in enumerate(names)}
+    copies = {f"{names[0]}, edited": edit(busy(0)), f"{names[1]}, mirrored": edit(flipped(busy(1)))}
+    assert keepers(judged(pictures | copies)) == {key: key.split(",")[0] for key in pictures | copies}
+
+
+def test_different_pictures_under_the_same_caption_bar_stay_apart() -> None:
+    pictures = {f"bar {seed}": captioned(busy(seed)) for seed in range(4)}
+    assert keepers(judged(pictures)) == {key: key for key in pictures}
+    assert not same_picture(Picture.of(pictures["bar 0"]), Picture.of(pictures["bar 1"]))
+
+
+def test_a_border_does_not_change_the_hash_and_a_crop_leaves_landmarks() -> None:
+    gray = cv2.cvtColor(busy(5), cv2.COLOR_RGB2GRAY)
+    assert perceptual_hash(framed(gray)) == perceptual_hash(gray)
+    apart = np.bitwise_count(landmarks(gray)[:, None] ^ landmarks(cut(gray))[None, :])
+    assert np.sum(apart.min(1) <= 5) >= 2
+    assert np.bitwise_count(landmarks(gray)[:, None] ^ landmarks(turned(busy(6))[..., 0])[None, :]).min() > 11
 
 
 def test_rows_that_do_not_decode_have_no_fingerprint(samples, pixels) -> None:
     table = Fingerprint()(samples([pixels(1), None]))
     assert table["phash"].is_valid().to_pylist() == [True, False]
-    assert table["phash_inner"].is_valid().to_pylist() == [True, False]
+    assert table["landmarks"].is_valid().to_pylist() == [True, False]
 
 
 def test_an_empty_pool_has_no_duplicates() -> None:
-    empty = judged({"a": landscape(1, size=64)})[:0].select(["img_key", "phash", "phash_inner", "iqa"])
+    empty = judged({"a": landscape(1, size=64)})[:0].select(["img_key", "phash", "landmarks", "iqa"])
     reduction = Duplicates()
     reduction.open({}.__getitem__)
     assert reduction(empty).num_rows == 0
