@@ -10,7 +10,7 @@ and scores. Exact copies of a file share a key: judged once, all their places re
 """
 
 import contextlib
-import json
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,9 @@ from functools import cached_property
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation import shards
 from curation.plan import Outline, StepOutline, short_hash
@@ -110,7 +112,7 @@ class Ledger:
     def reduction_input(self, step: StepOutline) -> tuple[pa.Table, str]:
         """What a reduction judges now, and the shard that holds its answer: a hash of that and of its configuration."""
         table = self.survivors(step.segment, [name for name in step.reads if name != "image"])
-        return table, short_hash([step.name, step.version, dict(step.config), json.dumps(table.to_pydict())])
+        return table, short_hash([step.name, step.version, dict(step.config), _digest(table)])
 
     def unfinished(self) -> str | None:
         """The first step that has not judged every sample it should, None where the run is complete."""
@@ -259,3 +261,17 @@ def _told(check: Check, missing: bool, status: str) -> dict[str, str]:
     if check.rule:
         words |= {"column": check.rule.column, "op": check.rule.op, "threshold": str(check.rule.threshold)}
     return words
+
+
+def _digest(table: pa.Table) -> str:
+    """Hash what a table holds, whatever its chunks and the bytes beneath its nulls."""
+    digest = hashlib.sha256()
+    for column in table.columns:
+        values = column.drop_null()
+        digest.update(np.packbits(column.is_valid().to_numpy()))
+        if pa.types.is_string(values.type) or pa.types.is_binary(values.type):
+            digest.update(pc.binary_length(values).to_numpy())
+            digest.update(b"".join(values.cast(pa.binary()).to_pylist()))
+        else:
+            digest.update(np.ascontiguousarray(values.to_numpy()))
+    return digest.hexdigest()

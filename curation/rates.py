@@ -134,8 +134,11 @@ def _random_rows(columns: Mapping[str, str], rows: int) -> pa.Table:
     draw = np.random.default_rng(0)
     table: dict[str, Any] = {"img_key": sorted(img_key(str(row).encode()) for row in range(rows))}
     for name, kind in columns.items():
-        values = draw.random(rows) if kind in ("float", "double") else draw.integers(0, 1 << 62, rows) * 4
-        table[name] = pa.array(values).cast(pa.type_for_alias(kind), safe=False)
+        if kind == "binary":
+            table[name] = pa.array([draw.bytes(64) for _ in range(rows)])
+        else:
+            values = draw.random(rows) if kind in ("float", "double") else draw.integers(0, 1 << 62, rows) * 4
+            table[name] = pa.array(values).cast(pa.type_for_alias(kind), safe=False)
     return pa.table(table)
 
 

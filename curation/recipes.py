@@ -187,11 +187,13 @@ def _ranking(models: dict[str, str], folder: Path, top_rule: Rule) -> tuple[Step
     """What follows the judges of single pictures in both funnels."""
     from curation.stages.duplicates import Duplicates
     from curation.stages.impact import Impact
+    from curation.stages.landmarks import Landmarks
     from curation.stages.recaption import Recaption
     from curation.stages.top import Top
 
     keeper = Rule(column="is_keeper", op="==", threshold=True, reason="near-duplicate of a better picture")
     return (
+        Step(judge=Landmarks()),
         Step(judge=Duplicates(), rules=(keeper,)),
         Step(judge=Impact(models["base"], folder / "estimator.json")),
         Step(judge=Top(), rules=(top_rule,)),

@@ -14,7 +14,8 @@ import numpy as np
 
 from curation.stages.candidates import near_pairs
 from curation.stages.duplicates import PART, WHOLE
-from curation.stages.fingerprint import MARKS, ODD
+from curation.stages.fingerprint import ODD
+from curation.stages.landmarks import MARKS
 
 COUNT, PLANTED, RADIUS = 1_000_000, 100_000, 11
 

@@ -1,10 +1,10 @@
 """Near-duplicates: one cluster for all copies of a picture, and the best of them to keep.
 
-A cascade, cheap to dear. Exact copies share their key already. `Fingerprint` gives every sample a hash of 64 bits and
-those of its landmarks; whole hashes within a few bits, or one landmark in common, as they are or in a mirror, make
-candidates; only candidates' pixels are read and compared. Verified pairs are joined to connected components, and
-against chaining every member has to be a copy of its own keeper. Memory: key, hashes and score of each sample, the
-candidates that failed, and the pictures compared last.
+A cascade, cheap to dear. Exact copies share their key already. `Fingerprint` gives every sample a hash of 64 bits,
+`Landmarks` those of places in it; whole hashes within a few bits, or one landmark in common, as they are or in a
+mirror, make candidates; only candidates' pixels are read and compared. Verified pairs are joined to connected
+components, and against chaining every member has to be a copy of its own keeper. Memory: key, hashes and score of each
+sample, the candidates that failed, and the pictures compared last.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,8 +23,8 @@ from curation.stages.candidates import near_pairs
 from curation.stages.fingerprint import ODD
 
 PICTURES = 512  # kept in memory, about 0.2 MB each
-WHOLE = {"tables": 80, "bits": 18}  # of the search among whole hashes: a bucket of a million holds eight
-PART = {"radius": 8, "tables": 10, "bits": 22}  # among landmarks, eight times as many; a picture has several chances
+WHOLE = {"tables": 128, "bucket": 8}  # of the search among whole hashes
+PART = {"radius": 8, "tables": 10, "bucket": 4}  # among landmarks, eight times as many; a picture has several chances
 
 
 class Duplicates(Reduction):
@@ -73,7 +73,7 @@ class Duplicates(Reduction):
         """Yield the rows of each connected component of verified pairs, components of one left out."""
         joined = _Joined(len(keys))
         failed: set[tuple[int, int, bool]] = set()
-        for i, j, in_mirror in self._candidates(table):
+        for i, j, in_mirror in self.candidates(table):
             pair = (min(i, j), max(i, j), in_mirror)
             if joined.root(i) == joined.root(j) or pair in failed:
                 continue
@@ -83,8 +83,11 @@ class Duplicates(Reduction):
                 failed.add(pair)
         yield from joined.components()
 
-    def _candidates(self, table: pa.Table) -> Iterator[tuple[int, int, bool]]:
-        """Yield (row, row, seen in a mirror) of hashes alike: of whole pictures first, then of landmarks."""
+    def candidates(self, table: pa.Table) -> Iterator[tuple[int, int, bool]]:
+        """Yield (row, row, seen in a mirror) of hashes alike: of whole pictures first, then of landmarks.
+
+        `table` needs the columns of `Fingerprint` and `Landmarks` only.
+        """
         rows = np.flatnonzero(table["phash"].is_valid().to_numpy(zero_copy_only=False))
         marks, owners = _landmarks(table["landmarks"])
         searches = (
@@ -115,8 +118,9 @@ class Duplicates(Reduction):
 
 def _landmarks(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     """Every landmark's hash (M,) and the row that it is of."""
-    counts = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
-    return pc.list_flatten(column).to_numpy(), np.repeat(np.arange(len(column), dtype=np.int32), counts)
+    counts = pc.fill_null(pc.binary_length(column), 0).to_numpy() // 8
+    marks = np.frombuffer(b"".join(column.drop_null().to_pylist()), "<u8")
+    return marks, np.repeat(np.arange(len(column), dtype=np.int32), counts)
 
 
 class _Joined:

@@ -26,11 +26,12 @@ def rules(recipe) -> dict[str, tuple[str, float | bool]]:
     return {rule.column: (rule.op, rule.threshold) for step in recipe.steps for rule in step.rules}
 
 
-def test_the_miniature_is_five_segments_of_which_the_first_decodes_once_for_all(models):
+def test_the_miniature_is_six_segments_of_which_the_first_decodes_once_for_all(models):
     recipe = recipes.miniature(models)
     titles = [segment.title for segment in recipe.segments]
-    assert titles == ["resolution, safety, defects, iqa, fingerprint", "duplicates", "impact", "top", "recaption"]
-    assert [segment.is_reduction for segment in recipe.segments] == [False, True, False, True, False]
+    assert titles[0] == "resolution, safety, defects, iqa, fingerprint"
+    assert titles[1:] == ["landmarks", "duplicates", "impact", "top", "recaption"]
+    assert [segment.is_reduction for segment in recipe.segments] == [False, False, True, False, True, False]
 
 
 def test_every_defect_of_the_model_has_its_rule(models):
@@ -55,8 +56,8 @@ def test_the_papers_numbers(models):
 
 def test_the_papers_recipe_judges_what_needs_no_network_first(models):
     titles = [segment.title for segment in recipes.alchemist(models).segments]
-    assert titles[:3] == ["resolution, signals, fingerprint", "safety, defects, iqa", "duplicates"]
-    assert titles[3:] == ["impact", "top", "recaption"]
+    assert titles[:3] == ["resolution, signals, fingerprint", "safety, defects, iqa", "landmarks"]
+    assert titles[3:] == ["duplicates", "impact", "top", "recaption"]
     first = recipes.alchemist(models).segments[0]
     assert {name for judge in first.judges for name in judge.reads} == {"width", "height", "gray"}
 

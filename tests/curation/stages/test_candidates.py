@@ -9,7 +9,7 @@ from curation.stages.fingerprint import ODD
 
 
 def found(hashes: np.ndarray, *, radius: int, tables: int = 80) -> set[tuple[int, int, bool]]:
-    i, j, in_mirror = near_pairs(hashes, radius=radius, tables=tables, bits=18, odd=ODD)
+    i, j, in_mirror = near_pairs(hashes, radius=radius, tables=tables, bucket=8, odd=ODD)
     return set(zip(i.tolist(), j.tolist(), in_mirror.tolist(), strict=True))
 
 

@@ -11,7 +11,8 @@ from curation.errors import RecipeError
 from curation.images import decode, to_jpeg
 from curation.stages.alignment import Picture, same_picture
 from curation.stages.duplicates import Duplicates
-from curation.stages.fingerprint import ODD, Fingerprint, landmarks, perceptual_hash
+from curation.stages.fingerprint import ODD, Fingerprint, perceptual_hash
+from curation.stages.landmarks import Landmarks, landmarks
 
 
 def landscape(seed: int, *, size: int, sun: float | None = None) -> np.ndarray:
@@ -58,7 +59,8 @@ def judged(pictures: dict[str, np.ndarray], quality: dict[str, float | None] | N
     files = {key: to_jpeg(pictures[key]) for key in keys}
     table = pa.table({"img_key": keys, "image": [files[key] for key in keys], "status": ["ok"] * len(keys)})
     scores = [(quality or {}).get(key, 0.5) for key in keys]
-    table = Fingerprint()(table).append_column("iqa", pa.array(scores, pa.float32())).drop_columns(["image"])
+    table = Landmarks()(Fingerprint()(table)).drop_columns(["image"])
+    table = table.append_column("iqa", pa.array(scores, pa.float32()))
     reduction = Duplicates(**options)
     reduction.open(files.__getitem__)
     return reduction(table)
@@ -143,15 +145,14 @@ def test_only_candidates_are_read() -> None:
     pictures = {
         f"{seed}": np.random.default_rng(seed).integers(0, 255, (64, 64, 3), dtype=np.uint8) for seed in range(9)
     }
-    table = Fingerprint()(
-        pa.table(
-            {
-                "img_key": list(pictures),
-                "image": [to_jpeg(p) for p in pictures.values()],
-                "status": ["ok"] * len(pictures),
-            }
-        )
-    ).append_column("iqa", pa.array([0.0] * len(pictures)))
+    samples = pa.table(
+        {
+            "img_key": list(pictures),
+            "image": [to_jpeg(p) for p in pictures.values()],
+            "status": ["ok"] * len(pictures),
+        }
+    )
+    table = Landmarks()(Fingerprint()(samples)).append_column("iqa", pa.array([0.0] * len(pictures)))
     reduction = Duplicates()
     reduction.open(lambda key: read.append(key) or to_jpeg(pictures[key]))
     assert all(reduction(table)["is_keeper"].to_pylist())
@@ -219,7 +220,7 @@ def test_a_border_does_not_change_the_hash_and_a_crop_leaves_landmarks() -> None
 
 
 def test_rows_that_do_not_decode_have_no_fingerprint(samples, pixels) -> None:
-    table = Fingerprint()(samples([pixels(1), None]))
+    table = Landmarks()(Fingerprint()(samples([pixels(1), None])))
     assert table["phash"].is_valid().to_pylist() == [True, False]
     assert table["landmarks"].is_valid().to_pylist() == [True, False]
 
