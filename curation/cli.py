@@ -342,17 +342,21 @@ def why(
 ) -> None:
     """Explain one sample: every score, every threshold, and what decided."""
     with one_line():
+        from curation.explain import NOT_REACHED
         from curation.explain import why as explain
         from curation.ledger import Ledger
 
         told = explain(Ledger(run), key)
         print(f"{told.img_key}  {'  '.join(told.urls)}")
         print(f"text: {told.text}")
-        for judgement in told.judgements:
+        asked = [each for each in told.judgements if each.outcome != NOT_REACHED or each.score is not None]
+        for judgement in asked:
             print(_line(judgement))
         for column, score in told.scores.items():
-            if column not in {judgement.column for judgement in told.judgements}:
+            if score is not None and column not in {judgement.column for judgement in told.judgements}:
                 print(f"  {'':<14}{column} = {_number(score)}")
+        if later := dict.fromkeys(judgement.step for judgement in told.judgements if judgement not in asked):
+            print(f"  not reached: {', '.join(later)}")
         if told.keeper:
             print(f"kept instead: {told.keeper}  {told.keeper_url}")
         print("kept" if told.kept else f"dropped at {told.step}: {told.reason}")
@@ -493,6 +497,8 @@ def _line(judgement: "Judgement") -> str:
 
 
 def _number(value: Any) -> str:
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
     return f"{value:.4g}" if isinstance(value, float) else "-" if value is None else str(value)
 
 

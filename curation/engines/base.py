@@ -74,7 +74,10 @@ def run_shard(shard: Shard) -> int:
 
 
 def judge(shard: Shard, spent: Spent) -> pa.Table:
-    """Return the shard's rows with every column of its stages, image bytes included; what it cost goes to `spent`."""
+    """Return the shard's rows with every column of its stages, and the images where the source keeps downloads.
+
+    What it cost goes to `spent`.
+    """
     stages = open_stages(shard.segment)
     reads = {name for stage in stages for name in (stage.reads or ("image",))}
     judged = []
@@ -89,7 +92,7 @@ def judge(shard: Shard, spent: Spent) -> pa.Table:
         for stage in stages:
             with spent.on(stage.name):
                 batch = _checked(stage, batch, stage(batch))
-        judged.append(batch)
+        judged.append(batch if _is_kept(shard) else batch.drop_columns("image"))
     return pa.concat_tables(judged)
 
 
@@ -142,7 +145,7 @@ def check_opening(segment: Segment) -> None:
 def commit(shard: Shard, table: pa.Table, spent: Spent | None = None) -> None:
     """Write the shard without its images; the first segment registers the samples, later ones keep keys and scores."""
     written = [column for stage in shard.segment.judges for column in stage.writes.names]
-    if shard.keys is None and isinstance(shard.source, Stored):
+    if _is_kept(shard):
         rules = [rule for step in shard.segment.steps for rule in step.rules]
         start, _ = shard.span or (0, 0)
         shard.source.keep(shard.part, start, passing(table, rules).select(SAMPLE.names))
@@ -174,6 +177,11 @@ def quarantine(shard: Shard, reason: str) -> list[str]:
             table = table.append_column(field, pa.nulls(table.num_rows, field.type))
     commit(shard, table)
     return table["url"].to_pylist()
+
+
+def _is_kept(shard: Shard) -> bool:
+    """Whether the images that pass are to be stored beside the ledger: downloads, where they are first judged."""
+    return shard.keys is None and isinstance(shard.source, Stored)
 
 
 GONE = "changed or gone since this run began"

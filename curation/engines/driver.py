@@ -17,6 +17,7 @@ from curation.sources import Slice, Source, open_source, stored
 from curation.stages.base import Reduction
 
 ROWS_PER_SHARD = 256
+BYTES_PER_SHARD = 128 << 20  # of files, which a worker holds at once
 SHARDS_PER_POOL = 16  # small pools are cut finer, so that all workers are busy and little is lost to a kill
 Execute = Callable[[Segment, list[Shard]], None]
 
@@ -29,8 +30,8 @@ def drive(recipe: Recipe, source: str | Path | Source, out: str | Path, execute:
     """
     out = Path(out)
     opened = stored(source if isinstance(source, Source) else open_source(source), out)
-    rows_per_shard = bind(out, recipe, opened)
-    parts = {part.id: part for part in opened.slices(rows_per_shard)}
+    rows = bind(out, recipe, opened)
+    parts = {part.id: part for part in opened.slices(rows)}
     for segment in recipe.segments:
         if segment.is_reduction:
             reduce(segment, Ledger(out), image_reader(Ledger(out), opened), progress)
@@ -45,7 +46,7 @@ def drive(recipe: Recipe, source: str | Path | Source, out: str | Path, execute:
 def bind(out: Path, recipe: Recipe, source: Source) -> int:
     """Make `out` the folder of this recipe and source, or check that it is; return the rows per shard."""
     outline = recipe.outline.resolved(len(source))
-    rows = max(1, min(ROWS_PER_SHARD, -(-len(source) // SHARDS_PER_POOL)))
+    rows = rows_per_shard(source)
     identity = source.identity()
     if (out / "recipe.json").exists():
         difference = outline.difference(Outline.from_json(shards.read_json(out / "recipe.json")))
@@ -61,6 +62,12 @@ def bind(out: Path, recipe: Recipe, source: Source) -> int:
     _write_json(out / "source.json", identity | {"rows_per_shard": rows, "shards": len(source.slices(rows))})
     _write_json(out / "recipe.json", outline.to_json())
     return rows
+
+
+def rows_per_shard(source: Source) -> int:
+    """Return how many rows a worker reads at once: fewer of large files, and few of a small pool."""
+    held = int(BYTES_PER_SHARD / max(1.0, source.mean_bytes()))
+    return max(1, min(ROWS_PER_SHARD, held, -(-len(source) // SHARDS_PER_POOL)))
 
 
 def todo(segment: Segment, ledger: Ledger, source: Source, parts: dict[str, Slice]) -> tuple[int, list[Shard]]:

@@ -50,6 +50,10 @@ class Source(ABC):
     def read(self, part: Slice, urls: Container[str] | None = None) -> pa.Table:
         """Read a slice as a table of `records.SAMPLE`; only the rows of `urls` where they are given."""
 
+    def mean_bytes(self) -> float:
+        """Bytes of a sample, about: what tells how many rows a worker can hold. Half a megabyte where none knows."""
+        return 500_000.0
+
     @abstractmethod
     def identity(self) -> dict[str, Any]:
         """What tells this pool from another, as JSON values: part of what a run folder is bound to.

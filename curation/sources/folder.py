@@ -52,6 +52,9 @@ class Folder(Source):
         rows = [self._row(name, told) for name, _, told in part.rows if urls is None or printable(name) in urls]
         return pa.Table.from_pylist(rows, SAMPLE)
 
+    def mean_bytes(self) -> float:
+        return sum(size for _, size in self._files) / max(1, len(self))
+
     def identity(self) -> dict[str, Any]:
         listing = short_hash([[printable(name), size] for name, size in self._files])
         location = str(self.root)

@@ -39,6 +39,9 @@ class Stored(Source):
     def slices(self, rows_per_shard: int) -> list[Slice]:
         return self.source.slices(rows_per_shard)
 
+    def mean_bytes(self) -> float:
+        return self.source.mean_bytes()
+
     def identity(self) -> dict[str, Any]:
         return self.source.identity()
 

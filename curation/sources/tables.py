@@ -5,7 +5,7 @@ from collections.abc import Container, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -122,6 +122,12 @@ class ImageTable(Tables):
         numbered = zip(part.rows, files.read(part.place, part.rows), strict=True)
         rows = ((self._url(part.place, number, record), record) for number, record in numbered)
         return pa.Table.from_pylist([self._row(url, r) for url, r in rows if urls is None or url in urls], SAMPLE)
+
+    def mean_bytes(self) -> float:
+        files_here = [Path(path) for path in self.paths if Path(path).is_file()]
+        if len(files_here) < len(self.paths):  # on the Hub
+            return super().mean_bytes()
+        return sum(path.stat().st_size for path in files_here) / max(1, len(self))
 
     @cached_property
     def _url_column(self) -> str | None:

@@ -57,6 +57,10 @@ class Tars(Source):
             rows = [_row(archive, part.place, members) for members in part.rows if _wanted(part.place, members, urls)]
         return pa.Table.from_pylist(rows, SAMPLE)
 
+    def mean_bytes(self) -> float:
+        sizes = (_image(members)[2] for _, samples in self._index for members in samples)
+        return sum(sizes) / max(1, len(self))
+
     def identity(self) -> dict[str, Any]:
         listing = short_hash([[Path(path).name, samples] for path, samples in self._index])
         shown = {"samples": len(self), "listing": listing}

@@ -16,12 +16,14 @@ from toy_stages import Fail, Light, Lose, Rank, Width, recipe, write_pool
 from curation import shards
 from curation.engines import embedded, recovery
 from curation.engines.base import PIXELS_PER_BATCH, batches
+from curation.engines.driver import SHARDS_PER_POOL, rows_per_shard
 from curation.engines.progress import Silence
 from curation.engines.worker import birth
 from curation.errors import EngineError, LedgerError, RecipeError
 from curation.explain import funnel, why
 from curation.ledger import Ledger
 from curation.plan import Recipe, Step
+from curation.sources import open_source
 from curation.stages.base import Resources, Rule
 
 
@@ -272,3 +274,10 @@ def test_large_pictures_make_small_batches():
 def test_recipes_that_do_not_fit_together_are_refused(steps, words):
     with pytest.raises(RecipeError, match=words):
         Recipe(name="x", steps=steps)
+
+
+def test_a_worker_holds_few_large_files_at_once(pool, monkeypatch):
+    source = open_source(pool)
+    assert rows_per_shard(source) == -(-len(source) // SHARDS_PER_POOL) > 1
+    monkeypatch.setattr(type(source), "mean_bytes", lambda self: 100 << 20)
+    assert rows_per_shard(source) == 1

@@ -153,6 +153,16 @@ def test_every_kind_of_source_gives_the_same_samples(source):
     assert {told(row) for row in rows(source)} == expected()
 
 
+def test_a_source_tells_how_large_its_samples_are(source):
+    mean = sum(map(len, FILES.values())) / len(FILES)
+    if source.kind in ("folder", "webdataset"):
+        assert source.mean_bytes() == mean
+    elif source.kind == "images":
+        assert 0.5 * mean < source.mean_bytes() < 20 * mean  # a file of few rows is mostly its schema
+    else:
+        assert source.mean_bytes() == 500_000
+
+
 def test_slices_are_the_same_in_every_run_and_hold_every_row_once(source):
     first, again = source.slices(4), open_source(source.identity()["location"]).slices(4)
     assert [part.id for part in first] == [part.id for part in again] and len({part.id for part in first}) == len(first)
