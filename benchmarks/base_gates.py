@@ -7,13 +7,17 @@ keywords make better pictures, and what one picture costs. Writes base_gates-DAT
     python benchmarks/base_gates.py [--models FOLDER] [--prompts 200] [--work runs/base_gates]
 """
 
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # the package, not this folder's curation.py
+
 import argparse
 import datetime
 import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import numpy as np
 import torch

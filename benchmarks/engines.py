@@ -8,16 +8,19 @@ about parallelism; what other processes took of the machine meanwhile is reporte
 `engines-DATE.json` and `.md` beside this file.
 """
 
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # the package, not this folder's curation.py
+
 import argparse
 import json
 import os
 import resource
 import subprocess
-import sys
 import tempfile
 import time
 from datetime import date
-from pathlib import Path
 from statistics import median
 from typing import Any
 

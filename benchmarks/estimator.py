@@ -7,22 +7,25 @@ measures of the picture, and writes `estimator-DATE.json` and `.md` beside this 
 tier excellent or good, against plain. No figure here took part in a choice.
 """
 
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # the package, not this folder's curation.py
+
 import argparse
 import json
-import sys
 import time
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from diffusers import StableDiffusionPipeline
-from simple_measures import LOGISTIC, fitted_scores, simple_features
 
 from alchemist_hub.miniature import weights
 from alchemist_hub.miniature.labelled import CALIBRATION_SEED, HELD_OUT_SEED, clean_files
+from benchmarks.simple_measures import LOGISTIC, fitted_scores, simple_features
 from curation.estimator import score
 from curation.estimator.calibration import Calibration, Estimator
 from curation.estimator.controls import KEYWORDS, Labelled, calibrate_with_controls, held_out_figures

@@ -10,19 +10,22 @@ finetune-DATE.json, .md and .png beside itself; rerun, it goes on with what is m
 Shape legend: N candidates, P prompts, S seeds.
 """
 
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # the package, not this folder's curation.py
+
 import argparse
 import datetime
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, Features, Image, Value
-from simple_measures import best_simple_measure, simple_features
 
 from alchemist_hub import miniature, models, sampling
 from alchemist_hub.evaluation import generate, plots
@@ -36,6 +39,7 @@ from alchemist_hub.evaluation.results import BASE, AspectResult, Comparison, com
 from alchemist_hub.miniature.world import prompts, truth_file
 from alchemist_hub.training import recipes
 from alchemist_hub.training.loop import train
+from benchmarks.simple_measures import best_simple_measure, simple_features
 from curation import dataset
 from curation.recipes import miniature as funnel_recipe
 

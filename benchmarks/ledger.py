@@ -8,6 +8,11 @@ asks it: in this process (a ledger that is open, and one that is opened for the 
 machine lengthens, and CPU seconds of this process and its children.
 """
 
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # the package, not this folder's curation.py
+
 import argparse
 import json
 import os
@@ -15,12 +20,10 @@ import platform
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import numpy as np

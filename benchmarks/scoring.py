@@ -9,16 +9,19 @@ labels that took no part in any choice. The SDXL and SD3 networks are random: th
 layer in the middle and the last are taken for the deepest kept one.
 """
 
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # the package, not this folder's curation.py
+
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,9 +37,7 @@ from curation.estimator.denoiser import Denoiser, fixed_noise, square
 from curation.estimator.keywords import Keywords
 from curation.estimator.likelihood import Probe
 from curation.estimator.pipelines import denoiser_of
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from tiny_models import tiny_sd3_pipeline, tiny_xl_pipeline
+from tests.tiny_models import tiny_sd3_pipeline, tiny_xl_pipeline
 
 MOST = {ATTENTION: 0.7, LIKELIHOOD: 1.05}  # of the CPU time of the bare passes
 WORDS = Keywords(quality="detailed photo", against={"opposite": "a sketch", "empty": ""})

@@ -11,7 +11,7 @@ Writes `segment-DATE.json` and `.md` beside this file.
 import sys
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])  # this folder has a curation.py of its own
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # the package, not this folder's curation.py
 
 import argparse
 import json
