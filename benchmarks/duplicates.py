@@ -1,6 +1,6 @@
 """Near-duplicates on labelled pairs, beside imagededup and cleanvision, and the search among a million hashes.
 
-Every edit of `duplicate_parts/pictures.py`, per edit and per kind: recall is over (original, edited copy); precision
+Every edit of `parts/pictures.py`, per edit and per kind: recall is over (original, edited copy); precision
 counts these hits against every pair found of two different sources, hard negatives among them. Settings were looked
 at on scenes of seed 11 and on the photographs of even position; reported are another seed and the others. Writes
 duplicates-DATE.json and .md beside itself.
@@ -26,7 +26,7 @@ import cv2
 import pyarrow as pa
 from scipy.stats import binomtest
 
-from benchmarks.duplicate_parts.pictures import ORDINARY, PLAIN, STRONG, Picture, pictures
+from benchmarks.parts.pictures import ORDINARY, PLAIN, STRONG, Picture, pictures
 from curation.images import decode
 from curation.stages import alignment
 from curation.stages.duplicates import Duplicates
@@ -34,7 +34,7 @@ from curation.stages.fingerprint import Fingerprint
 from curation.stages.landmarks import Landmarks
 
 SEED = 977_201
-PARTS = Path(__file__).parent / "duplicate_parts"
+PARTS = Path(__file__).parent / "parts"
 Pairs = set[tuple[str, str]]
 
 
@@ -106,7 +106,7 @@ def peers(drawn: dict[str, Picture], python: str) -> dict[str, tuple[Pairs, floa
             (Path(folder) / "pictures" / f"{name}.jpg").write_bytes(picture.data)
         out = Path(folder) / "found.json"
         one_thread = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        command = [python, str(PARTS / "peers.py"), str(Path(folder) / "pictures"), str(out)]
+        command = [python, str(PARTS / "peers.py"), "pairs", str(Path(folder) / "pictures"), str(out)]
         subprocess.run(command, check=True, env=one_thread, stdout=subprocess.DEVNULL)
         found = json.loads(out.read_text())
     versions = found.pop("versions")

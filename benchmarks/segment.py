@@ -37,13 +37,7 @@ from curation.stages.signals import Signals
 SIZE = 1300, 975  # 1.27 megapixels
 GOAL = 4.0  # times as many pictures a CPU second as the peer
 SEED = 977_100
-PEER = """
-import sys, time
-from imagededup.methods.hashing import PHash
-begun = time.process_time()
-hashes = PHash(verbose=False).encode_images(sys.argv[1], num_enc_workers=0)
-print(len(hashes), time.process_time() - begun)
-"""
+PEERS = Path(__file__).parent / "parts" / "peers.py"
 
 
 def pictures(photos: Path | None, count: int) -> Iterator[np.ndarray]:
@@ -79,9 +73,10 @@ def ours(folder: Path) -> tuple[int, float]:
 
 def theirs(python: str, folder: Path) -> tuple[int, float]:
     """Hash the folder with imagededup in one process of its own."""
-    told = subprocess.run([python, "-c", PEER, str(folder)], capture_output=True, text=True, check=True)
-    count, seconds = told.stdout.split()[-2:]
-    return int(count), float(seconds)
+    with tempfile.NamedTemporaryFile(suffix=".json") as out:
+        subprocess.run([python, PEERS, "hashes", folder, out.name], check=True, stdout=subprocess.DEVNULL)
+        told = json.loads(Path(out.name).read_text())
+    return told["count"], told["cpu_seconds"]
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -132,7 +127,7 @@ def report(figures: dict[str, Any]) -> str:
 
 
 _NAMES = {
-    "segment": "header, strict decode, seven signals, two hashes, committed to the ledger",
+    "segment": "header, strict decode, seven signals, key and perceptual hash, committed to the ledger",
     "imagededup": "imagededup, PHash.encode_images",
 }
 

@@ -26,7 +26,7 @@ from curation.records import OK, UNDECODABLE
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 89_478_485  # refused above, like PIL warns: a decompression bomb, or nothing that a laptop should open
 MAX_WEBP_PIXELS = 40_000_000  # its decoder holds each pixel four times over
-GRAY_SIDE = 256  # pixels that a reduced picture keeps on its shorter side, if it has them
+GRAY_SIDE = 224  # pixels that a reduced picture keeps on its shorter side, if it has them: what networks look at
 BACKGROUND = (255, 255, 255)  # what shows through transparency
 STRIP = 1_000_000  # pixels converted at once: a large picture is held once as it came and once as RGB, never more
 

@@ -33,6 +33,7 @@ class Search:
     timesteps: tuple[int, ...] = (100, 200, 300, 400, 500, 600, 700, 800)
     contrasts: tuple[tuple[str, ...], ...] = ()  # sets of alternatives to try; (): each, each two, all
     roles: tuple[str, ...] = READ_TOKENS
+    layers: tuple[str, ...] | None = None  # whose activations may be kept; all unless given. Early ones are cheap
     kept: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)  # positions a timestep
     ridges: tuple[float, ...] = (1.0, 3.0, 10.0, 30.0, 100.0)
     max_passes: int = 24  # forward passes a picture of the result
@@ -79,7 +80,9 @@ def calibrate(
         batch=search.batch or denoiser.batch,
     )
     tokens = [token for token in denoiser.tokens(keywords.quality) if token.role in search.roles]
-    readings = measure(denoiser, probe, images, tokens=[token.index for token in tokens], progress=progress)
+    indices = [token.index for token in tokens]
+    layers = None if search.layers is None else dict.fromkeys(search.timesteps, search.layers)
+    readings = measure(denoiser, probe, images, tokens=indices, layers=layers, progress=progress)
     found = fit(readings, probe, labels_B, tokens=tokens, model=denoiser.fingerprint(), search=search)
     return replace(found, precision=denoiser.precision)
 

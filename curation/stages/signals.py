@@ -47,13 +47,12 @@ class Signals(Stage):
 def measures(gray: np.ndarray) -> dict[str, float]:
     """Return the measures of a picture, uint8 (H, W)."""
     gray = _reduced(gray)
-    counts = np.bincount(gray.ravel(), minlength=256)
-    share = counts / gray.size
+    share = cv2.calcHist([gray], [0], None, [256], [0, 256]).ravel().astype(np.float64) / gray.size
     levels = np.arange(256) / 255
     mean = float(share @ levels)
     seen = share[share > 0]
     return {
-        "sharpness": float(cv2.Laplacian(gray, cv2.CV_16S, ksize=1).astype(np.float32).var()),
+        "sharpness": float(cv2.meanStdDev(cv2.Laplacian(gray, cv2.CV_16S, ksize=1))[1][0, 0] ** 2),
         "exposure": mean,
         "clipped": float(share[:3].sum() + share[-3:].sum()),
         "contrast": float(np.sqrt(share @ (levels - mean) ** 2)),

@@ -10,7 +10,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from curation.errors import CalibrationError
-from curation.estimator.attention import NORMS
+from curation.estimator.attention import NORMS, text_attention
 from curation.estimator.calibration import ATTENTION, IMPACT, LIKELIHOOD, Calibration, Estimator
 from curation.estimator.denoiser import Token
 from curation.estimator.fitting import Search, calibrate, fit
@@ -122,6 +122,14 @@ def test_a_calibrated_pipeline_tells_unseen_pictures_apart(
     assert auc(scores[IMPACT], labels) > 0.9
     assert {position.role for position in calibration.positions} <= {"start", "word", "end"}
     assert calibration.probe.image_size == 64
+
+
+def test_positions_come_from_the_layers_that_were_named(pipe: StableDiffusionPipeline) -> None:
+    _, early, *_ = text_attention(pipe.unet)
+    search = replace(QUICK, layers=(early,), contrasts=((),))
+    found = calibrate(pipe, *pictures(40), keywords=KEYWORDS, search=search)
+    assert {position.layer for position in found.positions} == {early}
+    assert found.probe.contrasts == ()
 
 
 def test_a_score_does_not_depend_on_the_batch(pipe: StableDiffusionPipeline, calibration: Calibration) -> None:
