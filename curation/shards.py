@@ -7,6 +7,7 @@ SEGMENT/current.json      reductions: which of its shards answers now
 
 import json
 import os
+import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +30,7 @@ def writing(path: Path) -> Iterator[None]:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write under a temporary name, flush to disk, rename: readers see all of it or nothing."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.tmp")  # nodes share a folder, not pids
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from run_process import children, command, start, wait_for
@@ -13,7 +14,7 @@ from curation import dataset
 from curation.engines import embedded
 from curation.engines import ray as engine
 from curation.engines.progress import Silence
-from curation.errors import MissingExtra
+from curation.errors import EngineError, MissingExtra
 from curation.ledger import Ledger
 from curation.stages.base import Resources
 
@@ -55,6 +56,15 @@ def assert_same(run: Path, calm: Path) -> None:
 def test_without_ray_its_pip_line_is_the_answer(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtra, match="pip install 'alchemist-hub.ray.'"):
+        engine.run(recipe(), tmp_path, tmp_path / "run")
+
+
+def test_a_cluster_that_does_not_come_up_is_one_line(tmp_path, monkeypatch):
+    def init(**options):
+        raise Exception("The current node timed out during startup.\nThis may be because ...")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False, init=init))
+    with pytest.raises(EngineError, match="^no Ray cluster at this machine: The current node timed out[^\n]*$"):
         engine.run(recipe(), tmp_path, tmp_path / "run")
 
 
