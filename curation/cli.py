@@ -8,15 +8,15 @@ from dataclasses import asdict
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from curation.errors import CurationError, EngineError, LedgerError, RecipeError
+from curation import show
+from curation.errors import CurationError, EngineError, RecipeError
 
 if TYPE_CHECKING:
-    from curation.capacity import Plan
-    from curation.explain import FunnelRow, Judgement
+    from curation.explain import FunnelRow
     from curation.ledger import Ledger
     from curation.plan import Recipe
     from curation.sources import Source
@@ -123,7 +123,7 @@ def make_app(miniature_models: Callable[[], Path] | None) -> typer.Typer:
             else:
                 chosen = _recipe(recipe, models, miniature_models)
                 planned = capacity.plan(chosen, source, pictures, samples, hardware)
-            print(json.dumps(planned.to_json(), indent=1)) if as_json else print_plan(planned)
+            print(json.dumps(planned.to_json(), indent=1)) if as_json else show.plan(planned)
 
     for command in (status, funnel, what_if, why, export, materialise, calibrate, fit_defects):
         app.command()(command)
@@ -152,7 +152,7 @@ def curate(
         with Terminal() as progress:
             ledger = (execute or embedded.run)(recipe, source, out, workers=workers, progress=progress)
         rows = funnel_rows(ledger)
-        print_funnel(rows, {step.name for step in ledger.outline.steps if step.rules})
+        show.funnel(rows, {step.name for step in ledger.outline.steps if step.rules})
         _save_funnel(out, rows)
         return _frozen(out, rows[-1].kept)
     except KeyboardInterrupt:
@@ -174,32 +174,24 @@ def funnel(
         changes = parse_thresholds(thresholds)
         rows = funnel_rows(ledger, ledger.outline.with_thresholds(changes))
         judging = {step.name for step in ledger.outline.steps if step.rules}
-        print_funnel(rows, judging)
+        show.funnel(rows, judging)
         if changes:
             print("what if: nothing was changed or judged again; samples a step never judged count as not scored")
         else:
             _save_funnel(run, rows)
         if plot:
-            _plot(rows, judging, plot)
+            show.plot_funnel(rows, judging, plot)
             print(plot)
 
 
 def status(run: Run) -> None:
     """Show how far a run is: what each step has judged, and what waits."""
     with one_line():
-        from rich.console import Console
-        from rich.table import Table
-
         from curation.explain import status as segment_status
         from curation.ledger import Ledger
 
         ledger = Ledger(run)
-        table = Table("steps", "judged", "waiting", box=None, pad_edge=False)
-        for row in segment_status(ledger):
-            table.add_row(row.title, f"{row.judged:,}", f"{row.waiting:,}")
-        Console(highlight=False).print(table)
-        unfinished = ledger.unfinished()
-        print(f"not finished: {unfinished} is next; `alchemist curate run` goes on" if unfinished else "finished")
+        show.status(segment_status(ledger), ledger.unfinished())
 
 
 def what_if(run: Run, thresholds: Thresholds = None) -> None:
@@ -342,24 +334,10 @@ def why(
 ) -> None:
     """Explain one sample: every score, every threshold, and what decided."""
     with one_line():
-        from curation.explain import NOT_REACHED
         from curation.explain import why as explain
         from curation.ledger import Ledger
 
-        told = explain(Ledger(run), key)
-        print(f"{told.img_key}  {'  '.join(told.urls)}")
-        print(f"text: {told.text}")
-        asked = [each for each in told.judgements if each.outcome != NOT_REACHED or each.score is not None]
-        for judgement in asked:
-            print(_line(judgement))
-        for column, score in told.scores.items():
-            if score is not None and column not in {judgement.column for judgement in told.judgements}:
-                print(f"  {'':<14}{column} = {_number(score)}")
-        if later := dict.fromkeys(judgement.step for judgement in told.judgements if judgement not in asked):
-            print(f"  not reached: {', '.join(later)}")
-        if told.keeper:
-            print(f"kept instead: {told.keeper}  {told.keeper_url}")
-        print("kept" if told.kept else f"dropped at {told.step}: {told.reason}")
+        show.why(explain(Ledger(run), key))
 
 
 @contextmanager
@@ -377,49 +355,6 @@ def one_line() -> Iterator[None]:
 def parse_thresholds(pairs: list[str] | None) -> dict[str, float | bool]:
     """Read COLUMN=VALUE pairs. Raises RecipeError."""
     return dict(_threshold(pair) for pair in pairs or [])
-
-
-def print_funnel(rows: "list[FunnelRow]", judging: set[str]) -> None:
-    """Print a table: the source and the steps that have rules."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("step", "in", "kept", "dropped", "why", box=None, pad_edge=False)
-    for column in table.columns[1:4]:
-        column.justify = "right"
-    for row in _shown(rows, judging):
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in _most_first(row.reasons))
-        table.add_row(row.step, f"{row.entered:,}", f"{row.kept:,}", f"{row.dropped:,}", reasons)
-    Console(highlight=False).print(table)
-
-
-def print_plan(planned: "Plan") -> None:
-    """Print a table of the segments, and what it rests on."""
-    from rich.console import Console
-    from rich.table import Table
-
-    heads = ("samples", "core hours", "GPU hours", "TB read", "GB held", "hours")
-    table = Table("segment", *heads, box=None, pad_edge=False)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for cost in planned.costs:
-        table.add_row(cost.title, *map(_amount, cost.figures()))
-    table.add_row("all", *map(_amount, planned.totals()))
-    Console(highlight=False).print(table)
-    for line in planned.assumptions:
-        print(f"- {line}")
-
-
-def _amount(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _shown(rows: "list[FunnelRow]", judging: set[str]) -> "list[FunnelRow]":
-    return [row for number, row in enumerate(rows) if number == 0 or row.step in judging or row.dropped]
-
-
-def _most_first(reasons: Any) -> list[tuple[str, int]]:
-    return sorted(reasons.items(), key=lambda item: -item[1])
 
 
 def _recipe(name: RecipeName, models: Path | None, miniature_models: Callable[[], Path] | None) -> "Recipe":
@@ -488,33 +423,3 @@ def _save_funnel(run: Path, rows: "list[FunnelRow]") -> None:
 
     text = json.dumps([asdict(row) for row in rows], indent=1)
     shards.write_atomically(run / "funnel.json", f"{text}\n".encode())
-
-
-def _line(judgement: "Judgement") -> str:
-    rule = f"{judgement.column} {judgement.op} {_number(judgement.threshold)}"
-    told = judgement.outcome if judgement.outcome != "drop" else f"drop: {judgement.reason}"
-    return f"  {judgement.step:<14}{rule:<32}{_number(judgement.score):<12}{told}"
-
-
-def _number(value: Any) -> str:
-    if isinstance(value, bytes):
-        return f"{len(value)} bytes"
-    return f"{value:.4g}" if isinstance(value, float) else "-" if value is None else str(value)
-
-
-def _plot(rows: "list[FunnelRow]", judging: set[str], path: Path) -> None:
-    """Horizontal bars of the survivors of each step."""
-    from matplotlib.figure import Figure
-
-    shown = _shown(rows, judging)[::-1]
-    figure = Figure(figsize=(8, 0.45 * len(shown) + 1), layout="constrained")
-    axes = figure.add_subplot()
-    bars = axes.barh([row.step for row in shown], [row.kept for row in shown], color="#3b6ea5")
-    axes.bar_label(bars, labels=[f" {row.kept:,}" for row in shown])
-    axes.set_xlabel("samples that pass")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.margins(x=0.12)
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise LedgerError(f"cannot write {path}: {error}") from error

@@ -24,6 +24,7 @@ ROOMS = (
     ("ledger", "explain"),
     ("engines",),
     ("recipes", "dataset", "calibrate", "materialise", "fit_defects", "rates", "capacity"),
+    ("show",),
     ("cli",),
 )
 FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}

@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curation.stages import candidates
 from curation.stages.candidates import CROWD, near_pairs
 from curation.stages.fingerprint import ODD
 
@@ -57,6 +58,15 @@ def test_a_crowd_of_equal_hashes_gives_a_bounded_number_of_pairs() -> None:
     pairs = found(np.zeros(300, dtype=np.uint64), radius=3)
     assert 0 < len(pairs) <= 300 * CROWD
     assert {row for pair in pairs for row in pair[:2]} == set(range(300))
+
+
+def test_what_is_found_does_not_depend_on_how_much_is_held_at_once(monkeypatch) -> None:
+    hashes = np.concatenate([family(3, 200, flips=3), np.zeros(40, np.uint64)])
+    whole = found(hashes, radius=3)
+    monkeypatch.setattr(candidates, "BLOCK", 7)
+    monkeypatch.setattr(candidates, "PENDING", 1)
+    assert found(hashes, radius=3) == whole
+    assert len(whole) > 200
 
 
 def test_no_hashes_have_no_pairs() -> None:
