@@ -313,16 +313,22 @@ def fit_defects(
         settings = Settings(
             size=size, epochs=epochs, batch=batch, rate=rate, seed=seed, lowest=lowest, backbone=backbone
         )
-        with Bars() as bars:
-            bar = bars.add_task("reading pictures", total=None)
-            figures = fit(
-                clean,
-                out,
-                labelled=tuple(labelled or ()),
-                held_out=held_out,
-                settings=settings,
-                progress=lambda title, done, total: bars.update(bar, description=title, completed=done, total=total),
-            )
+        try:
+            with Bars() as bars:
+                bar = bars.add_task("reading pictures", total=None)
+                figures = fit(
+                    clean,
+                    out,
+                    labelled=tuple(labelled or ()),
+                    held_out=held_out,
+                    settings=settings,
+                    progress=lambda title, done, total: bars.update(
+                        bar, description=title, completed=done, total=total
+                    ),
+                )
+        except KeyboardInterrupt:
+            print(f"interrupted; the same command goes on from the last checkpoint in {out}", file=sys.stderr)
+            raise
         for line in lines(figures or {}):
             print(line)
         print(out)

@@ -194,3 +194,14 @@ def test_the_command_fits_and_mistakes_are_one_line(pool, tmp_path):
     assert told.exit_code == 0 and "blur: AUC" in told.stdout, told.output
     refused = CliRunner().invoke(app, [*words, "--clean", str(tmp_path / "nowhere")])
     assert refused.exit_code == 2 and refused.stderr.splitlines()[-1].startswith("error: no such file")
+
+
+def test_an_interrupt_says_how_to_go_on(pool, tmp_path, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("curation.fit_defects.fit.fit_defects", interrupted)
+    words = ["fit-defects", "--out", str(tmp_path / "out"), "--clean", str(pool)]
+    told = CliRunner().invoke(cli.make_app(None), words)
+    assert told.exit_code == cli.INTERRUPTED
+    assert f"goes on from the last checkpoint in {tmp_path / 'out'}" in told.stderr
