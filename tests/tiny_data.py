@@ -13,10 +13,11 @@ from curation.records import img_key
 PROMPTS = ("a photo of mars", "a sketch of the moon", "the sea at night", "the forest at sunset")
 
 
-def tiny_image(index: int, size: int = 64) -> bytes:
-    """A JPEG with a gradient and a disc, different for every index."""
+def tiny_image(index: int, size: int | tuple[int, int] = 64) -> bytes:
+    """A JPEG with a gradient and a disc, different for every index; `size`: side, or height and width."""
     draw = np.random.default_rng(index)
-    y, x = np.mgrid[0:size, 0:size] / size
+    height, width = (size, size) if isinstance(size, int) else size
+    y, x = np.mgrid[0:height, 0:width] / [[[height]], [[width]]]
     pixels = (x + y)[..., None] * draw.uniform(40, 110, 3)
     pixels[(x - draw.uniform(0.3, 0.7)) ** 2 + (y - draw.uniform(0.3, 0.7)) ** 2 < 0.04] = draw.uniform(0, 255, 3)
     file = io.BytesIO()

@@ -2,27 +2,33 @@
 
 Latents are kept as the mean and standard deviation of the VAE's posterior, so that training still samples. The cache
 is keyed by the data's fingerprint, the hashes of the components involved and the settings; it is written in parts, and
-a rerun goes on after the last whole part. Several runs may share one cache folder.
-Shapes: N pictures, V views (as it is; mirrored), C latent channels, h w latent height and width, L tokens, D width.
+a rerun goes on after the last whole part. Several runs may share one cache folder. Reading maps the files into memory:
+only the pages of the pictures of a batch are touched.
+Shapes: N pictures, B batch, V views (as it is; mirrored), C latent channels, h w latent height and width.
 """
 
+import gc
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 from PIL import Image, ImageOps
 from rich.progress import track
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from alchemist_hub.errors import TrainingError
+from alchemist_hub.training.buckets import Size
+from alchemist_hub.training.families import Family, Text
+from alchemist_hub.training.layout import Layout
 
 PART = 64  # pictures per file
 _PIXELS = 2**22  # per forward pass of the VAE
@@ -30,51 +36,89 @@ _PIXELS = 2**22  # per forward pass of the VAE
 
 @dataclass(frozen=True, kw_only=True)
 class Encodings:
-    """The whole data set, float32 in host memory. Latents are scaled and shifted as the denoiser expects them."""
+    """The whole data set, on disk. Latents are scaled and shifted as the denoiser expects them."""
 
-    mean_NVChw: Tensor
-    std_NVChw: Tensor
-    text_NLD: Tensor
-    unconditional_LD: Tensor  # what a dropped caption is replaced by: the encoding of ""
+    latent_parts: tuple[dict[str, Tensor], ...]  # "mean" and "std", each (PART, V, C, h, w)
+    text_parts: tuple[Text, ...]
+    unconditional: Text  # batch 1: what a dropped caption is replaced by
+    place_N2: tuple[tuple[int, int], ...]  # of a picture's latents: part, place in it
+
+    def latents(self, index_B: Tensor, mirrored_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation of pictures of one bucket, both (B, C, h, w)."""
+        places = [
+            (*self.place_N2[index], int(mirrored))
+            for index, mirrored in zip(index_B.tolist(), mirrored_B.tolist(), strict=True)
+        ]
+        mean, std = (
+            torch.stack([self.latent_parts[part][name][place, view] for part, place, view in places])
+            for name in ("mean", "std")
+        )
+        return mean, std
+
+    def texts(self, index_B: Tensor, dropped_B: Tensor) -> Text:
+        """Return the text encodings of pictures, the unconditional one for dropped captions."""
+        own = [(self.text_parts[index // PART], index % PART) for index in index_B.tolist()]
+        found = [(self.unconditional, 0) if dropped else at for at, dropped in zip(own, dropped_B, strict=True)]
+        return {name: torch.stack([part[name][place] for part, place in found]) for name in self.unconditional}
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers the largest latents hold."""
+        return max(part["mean"][0, 0].numel() for part in self.latent_parts)
 
 
 def encode(
     rows: Any,
+    layout: Layout,
     *,
+    family: Family,
     base: Path,
     hashes: dict[str, str],
     fingerprint: str,
-    size: int,
     flip: bool,
     cache: Path,
+    t5: bool = True,
     device: torch.device | str = "cpu",
     progress: bool = False,
 ) -> Encodings:
-    """Return the encodings of `rows` (a `datasets.Dataset` with img_key, prompt, image) by the models in `base`.
+    """Return the encodings of the pictures of `layout` in `rows` (img_key, prompt, image) by the models in `base`.
 
-    Pictures are resized to cover `size` x `size` pixels and cut to the middle. The VAE and the text encoder are loaded
-    only if something is missing in `cache`, and are gone from memory afterwards. Raises `TrainingError` for a picture
-    that cannot be decoded.
+    Pictures are resized to cover their bucket and cut to the middle. The VAE and the text encoders are loaded only if
+    something is missing in `cache`, and are gone from memory afterwards. Raises `TrainingError` for a picture that
+    cannot be decoded, or a cache that cannot be written.
     """
-    latents = cache / _key("latents", fingerprint, hashes["vae"], size, flip)
-    texts = cache / _key("text", fingerprint, hashes["text_encoder"], hashes["tokenizer"])
-    starts = range(0, len(rows), PART)
-    missing_latents = [start for start in starts if not _part(latents, start).is_file()]
-    missing_texts = [start for start in starts if not _part(texts, start).is_file()]
+    shown = rows.select(layout.rows)
+    latents = cache / _key("latents", fingerprint, layout.digest(), hashes["vae"], flip)
+    text_hashes = [hashes.get(part) for part in family.text_parts]
+    texts = cache / _key("text", fingerprint, layout.digest(), text_hashes, t5)
+    parts = [
+        (_part(latents, layout.buckets[bucket], start), layout.buckets[bucket], members[start : start + PART])
+        for bucket, members in enumerate(map(layout.members, range(len(layout.buckets))))
+        for start in range(0, len(members), PART)
+    ]
+    text_files = [(texts / f"{start:08d}.safetensors", start) for start in range(0, len(shown), PART)]
     empty = texts / "unconditional.safetensors"
+    missing_latents = [part for part in parts if not part[0].is_file()]
+    missing_texts = [part for part in text_files if not part[0].is_file()]
     if missing_latents or missing_texts or not empty.is_file():
-        pipe = _encoders(base, device)
-        for start in track(missing_latents, "encoding pictures", disable=not progress):
-            _write(_part(latents, start), _encode_images(pipe, _slice(rows, start), size=size, flip=flip))
-        for start in track(missing_texts, "encoding prompts", disable=not progress):
-            _write(_part(texts, start), {"text": _encode_prompts(pipe, _slice(rows, start)["prompt"])})
-        _write(empty, {"text": _encode_prompts(pipe, [""])})
-    images = [load_file(_part(latents, start)) for start in starts]
+        pipe = _encoders(family, base, t5, device)
+        for file, start in track(missing_texts, "encoding prompts", disable=not progress):
+            _write(file, _on_cpu(family.texts, pipe, shown["prompt"][start : start + PART]))
+        _write(empty, _on_cpu(family.unconditional, pipe))
+        for file, size, members in track(missing_latents, "encoding pictures", disable=not progress):
+            _write(file, _encode_images(pipe, _pixels(shown, members, size), flip=flip))
+        del pipe
+        gc.collect()
+        if torch.device(device).type == "cuda":
+            torch.cuda.empty_cache()
+    places = {
+        index: (number, place) for number, (_, _, members) in enumerate(parts) for place, index in enumerate(members)
+    }
     return Encodings(
-        mean_NVChw=torch.cat([part["mean"] for part in images]),
-        std_NVChw=torch.cat([part["std"] for part in images]),
-        text_NLD=torch.cat([load_file(_part(texts, start))["text"] for start in starts]),
-        unconditional_LD=load_file(empty)["text"][0],
+        latent_parts=tuple(load_file(file) for file, _, _ in parts),
+        text_parts=tuple(load_file(file) for file, _ in text_files),
+        unconditional=load_file(empty),
+        place_N2=tuple(places[index] for index in range(len(shown))),
     )
 
 
@@ -82,39 +126,46 @@ def _key(kind: str, *parts: Any) -> str:
     return f"{kind}-{hashlib.sha256(json.dumps([PART, *parts]).encode()).hexdigest()[:16]}"
 
 
-def _part(folder: Path, start: int) -> Path:
-    return folder / f"{start:08d}.safetensors"
+def _part(folder: Path, size: Size, start: int) -> Path:
+    return folder / f"{size[0]}x{size[1]}-{start:08d}.safetensors"
 
 
-def _slice(rows: Any, start: int) -> dict[str, list]:
-    stop = min(start + PART, len(rows))
-    try:
-        return rows[start:stop]
-    except (OSError, Image.DecompressionBombError) as error:  # decoding happens here; most of Pillow's are OSErrors
-        raise TrainingError(f"a picture in rows {start} to {stop - 1} cannot be decoded: {error}") from error
+def _pixels(rows: Any, members: Sequence[int], size: Size) -> Tensor:
+    """Return the pictures as (N, 3, height, width) in [-1, 1], decoded one at a time: originals can be large."""
+    pixels = []
+    for index in members:
+        try:
+            pixels.append(to_pixels(rows[index]["image"], size))
+        except (OSError, Image.DecompressionBombError) as error:  # most of Pillow's are OSErrors
+            key = rows.select_columns("img_key")[index]["img_key"]
+            raise TrainingError(f"picture {key} cannot be decoded: {error}; take it out of the data set") from error
+    return torch.stack(pixels)
 
 
 def _write(file: Path, tensors: dict[str, Tensor]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.{os.getpid()}")  # two runs may fill one cache
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part)
-    part.replace(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part)
+        part.replace(file)
+    except (OSError, SafetensorError) as error:  # a full disk
+        part.unlink(missing_ok=True)
+        raise TrainingError(f"{file.parent} cannot hold the encodings: {error}; free space or name another") from error
 
 
-def _encoders(base: Path, device: torch.device | str) -> StableDiffusionPipeline:
+def _encoders(family: Family, base: Path, t5: bool, device: torch.device | str) -> DiffusionPipeline:
     """The pipeline without its denoiser."""
-    pipe = StableDiffusionPipeline.from_pretrained(
-        base, unet=None, safety_checker=None, feature_extractor=None, requires_safety_checker=False
-    )
-    pipe.vae.float()
-    pipe.text_encoder.float()
-    return pipe.to(device)
+    return family.encoders(base, t5=t5, device=device)
 
 
 @torch.inference_mode()
-def _encode_images(pipe: StableDiffusionPipeline, rows: dict[str, list], *, size: int, flip: bool) -> dict[str, Tensor]:
+def _on_cpu(encoding: Callable[..., Text], *arguments: Any) -> Text:
+    return {name: tensor.cpu() for name, tensor in encoding(*arguments).items()}
+
+
+@torch.inference_mode()
+def _encode_images(pipe: DiffusionPipeline, pixels_NCHW: Tensor, *, flip: bool) -> dict[str, Tensor]:
     """Return mean and std, both (N, V, C, h, w)."""
-    pixels_NCHW = torch.stack([to_pixels(image, size) for image in rows["image"]])
     views = [pixels_NCHW, pixels_NCHW.flip(-1)] if flip else [pixels_NCHW]
     posteriors = [_posterior(pipe.vae, view) for view in views]
     mean, std = (torch.stack(moment, dim=1) for moment in zip(*posteriors, strict=True))
@@ -130,14 +181,8 @@ def _posterior(vae: torch.nn.Module, pixels_NCHW: Tensor) -> tuple[Tensor, Tenso
     return (mean - shift) * scale, std * scale
 
 
-@torch.inference_mode()
-def _encode_prompts(pipe: StableDiffusionPipeline, prompts: Sequence[str]) -> Tensor:
-    """Return (N, L, D), by the same function that encodes prompts for sampling."""
-    return pipe.encode_prompt(list(prompts), pipe.device, 1, do_classifier_free_guidance=False)[0].cpu()
-
-
-def to_pixels(image: Image.Image, size: int) -> Tensor:
-    """Return the middle of `image`, resized to cover the square, as (3, size, size) in [-1, 1]."""
+def to_pixels(image: Image.Image, size: Size) -> Tensor:
+    """Return the middle of `image`, resized to cover `size` (height, width), as (3, height, width) in [-1, 1]."""
     upright = ImageOps.exif_transpose(image).convert("RGB")
-    square = ImageOps.fit(upright, (size, size), Image.Resampling.LANCZOS)
-    return torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 127.5 - 1
+    cut = ImageOps.fit(upright, size[::-1], Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(cut)).permute(2, 0, 1).float() / 127.5 - 1

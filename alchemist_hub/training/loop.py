@@ -25,8 +25,7 @@ from typing import Any, TextIO
 
 import torch
 from accelerate import Accelerator
-from diffusers import DDPMScheduler, UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+from diffusers.models.attention_processor import AttnProcessor
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
@@ -34,14 +33,15 @@ from torch import Tensor
 from alchemist_hub import __version__
 from alchemist_hub.errors import TrainingError
 from alchemist_hub.models import local_folder
-from alchemist_hub.training import checkpoint, objective
-from alchemist_hub.training.draws import draw
+from alchemist_hub.training import buckets, checkpoint, objective
+from alchemist_hub.training.draws import Order, draw
 from alchemist_hub.training.encode import encode
+from alchemist_hub.training.families import family_of
+from alchemist_hub.training.layout import Layout, lay_out
 from alchemist_hub.training.recipes import TrainingRecipe
+from alchemist_hub.training.schedule import Schedule
 from curation import dataset
 from curation.errors import CurationError
-
-_ATTENTION = {"sdpa": AttnProcessor2_0, "plain": AttnProcessor}
 
 
 def train(
@@ -59,9 +59,9 @@ def train(
     Raises `TrainingError` for data, settings or a folder that do not fit, `ModelError` for the base.
     """
     base_folder, out, result = local_folder(base), Path(out), Path(out) / "pipeline"
+    family, schedule = family_of(checkpoint.pipeline_class(base_folder)), Schedule.read(base_folder)
     rows, fingerprint = _read(data)
     hashes = checkpoint.component_hashes(base_folder)
-    _only_stable_diffusion(base_folder)
     _claim(out, {"recipe": recipe.to_dict(), "data": fingerprint, "base": hashes})
     if (result / checkpoint.RECORD).is_file():
         shutil.rmtree(out / "snapshots", ignore_errors=True)  # if the run was killed between its last two lines
@@ -70,72 +70,74 @@ def train(
     started = time.monotonic()
     accelerator = Accelerator()
     device = accelerator.device
-    scheduler = DDPMScheduler.from_pretrained(base_folder, subfolder="scheduler")
-    alpha_bar_T = scheduler.alphas_cumprod.to(device)
-    prediction_type = scheduler.config.prediction_type
-    unet = UNet2DConditionModel.from_pretrained(base_folder, subfolder="unet", use_safetensors=True).float()
-    checkpoint.stored_dtypes(base_folder / "unet", unet.state_dict())  # better refused now than after the last step
+    denoiser = family.denoiser(base_folder)
+    checkpoint.stored_dtypes(base_folder / family.component, denoiser.state_dict())  # refused now, not at the end
+    passes = recipe.batch_size // (recipe.micro_batch_size or recipe.batch_size)
+    pictures = recipe.batch_size // passes  # of a forward pass
+    layout = _layout(recipe, rows, base_folder, denoiser, least=pictures)
+    for reason, count in layout.skipped.items():
+        Console(stderr=True, quiet=not progress).print(f"not shown: {count} of {len(rows)} pictures, {reason}")
     encodings = encode(
         rows,
+        layout,
+        family=family,
         base=base_folder,
         hashes=hashes,
         fingerprint=fingerprint,
-        size=recipe.size or _native_size(base_folder, unet),
         flip=recipe.flip,
         cache=cache or out / "cache",
+        t5=recipe.t5,
         device=device,
         progress=progress,
     )
-    unet.set_attn_processor(_ATTENTION[recipe.attention]())
-    unet.train()
-    unet, optimizer = accelerator.prepare(
-        unet,
+    _prepare(denoiser, recipe)
+    denoiser, optimizer = accelerator.prepare(
+        denoiser,
         torch.optim.AdamW(
-            unet.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=device.type != "mps"
+            denoiser.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=device.type != "mps"
         ),
     )
-    weights = dict(unet.named_parameters())
+    weights = dict(denoiser.named_parameters())
     average = {name: weight.detach().clone() for name, weight in weights.items()}
+    members = [torch.tensor(layout.members(bucket)) for bucket in range(len(layout.buckets))]
+    order = Order.planned(recipe.seed, pictures, members, recipe.steps * passes)
 
     step, seconds_before = 0, 0.0
     if snapshot := checkpoint.load_snapshot(out / "snapshots"):
         step, seconds_before = snapshot.step, snapshot.seconds
-        unet.load_state_dict(snapshot.weights)
+        denoiser.load_state_dict(snapshot.weights, strict=False)  # all but what is no parameter and never changes
         average = {name: snapshot.average[name].to(device) for name in weights}
         checkpoint.restore_optimizer(optimizer, list(weights), snapshot.optimizer)
 
     with _log(out / "log.jsonl", step) as log, _bar(recipe.steps, step, shown=progress) as advance:
         while step < recipe.steps:
-            draws = draw(
-                recipe,
-                step,
-                rows=len(rows),
-                timesteps=len(alpha_bar_T),
-                latent_shape=encodings.mean_NVChw.shape[2:],
-            )
-            view_B = draws.mirrored_B.long()
-            mean_BChw = encodings.mean_NVChw[draws.index_B, view_B]
-            std_BChw = encodings.std_NVChw[draws.index_B, view_B]
-            clean_BChw = (mean_BChw + std_BChw * draws.spread_BChw).to(device)
-            text_BLD = encodings.text_NLD[draws.index_B]
-            text_BLD = torch.where(draws.dropped_B[:, None, None], encodings.unconditional_LD, text_BLD).to(device)
-            noise_BChw, timestep_B = draws.noise_BChw.to(device), draws.timestep_B.to(device)
-            alpha_bar_B = alpha_bar_T[timestep_B]
-            noised_BChw = objective.add_noise(clean_BChw, noise_BChw, alpha_bar_B)
-            target_BChw = objective.target(prediction_type, clean_BChw, noise_BChw, alpha_bar_B)
-            weight_B = torch.ones_like(alpha_bar_B)
-            if recipe.min_snr_gamma is not None:
-                weight_B = objective.min_snr_weight(prediction_type, alpha_bar_B, recipe.min_snr_gamma)
-
+            draws = draw(recipe, step, timesteps=len(schedule.level_T), numbers=encodings.numbers)
             loss = 0.0
-            for part in torch.arange(recipe.batch_size).split(recipe.micro_batch_size or recipe.batch_size):
+            for number, part in enumerate(torch.arange(recipe.batch_size).split(pictures)):
+                _, index_B = order.rows(step * passes + number)
+                mean_BChw, std_BChw = encodings.latents(index_B, draws.mirrored_B[part])
+                spread_BChw, noise_BChw = (
+                    numbers_BN[part, : mean_BChw[0].numel()].view_as(mean_BChw)
+                    for numbers_BN in (draws.spread_BN, draws.noise_BN)
+                )
+                clean_BChw = (mean_BChw + std_BChw * spread_BChw).to(device)
+                timestep_B = draws.timestep_B[part]
+                noised_BChw, target_BChw = schedule.noised(clean_BChw, noise_BChw.to(device), timestep_B)
+                text = encodings.texts(index_B, draws.dropped_B[part])
                 with torch.autocast(device.type, torch.bfloat16, enabled=recipe.mixed_precision == "bf16"):
-                    output_BChw = unet(noised_BChw[part], timestep_B[part], text_BLD[part]).sample
-                losses_B = objective.weighted_mse(output_BChw, target_BChw[part], weight_B[part])
+                    output_BChw = family.predict(
+                        denoiser,
+                        noised_BChw,
+                        schedule.told(timestep_B).to(device),
+                        {name: tensor.to(device) for name, tensor in text.items()},
+                        layout.sizes_N6[index_B].to(device),
+                    )
+                weight_B = schedule.weight(timestep_B, recipe.min_snr_gamma).to(device)
+                losses_B = objective.weighted_mse(output_BChw, target_BChw, weight_B)
                 share = losses_B.sum() / recipe.batch_size
                 accelerator.backward(share)
                 loss += share.item()
-            norm = accelerator.clip_grad_norm_(unet.parameters(), recipe.max_grad_norm).item()
+            norm = accelerator.clip_grad_norm_(denoiser.parameters(), recipe.max_grad_norm).item()
             if not math.isfinite(loss) or not math.isfinite(norm):
                 raise TrainingError(f"loss {loss}, gradient norm {norm} at step {step + 1}: lower the learning rate")
             for group in optimizer.param_groups:
@@ -162,14 +164,14 @@ def train(
     record = {
         "recipe": recipe.to_dict(),
         "base": {"name": str(base) if not Path(base).is_dir() else base_folder.resolve().name, "components": hashes},
-        "data": {"fingerprint": fingerprint, "samples": len(rows)},
-        "objective": prediction_type,
+        "data": {"fingerprint": fingerprint, "samples": len(layout.rows), "not shown": layout.skipped},
+        "objective": schedule.kind,
         "final_loss": loss,
         "code": {"alchemist-hub": __version__, "torch": torch.__version__},
         "hardware": _hardware(device),
         "seconds": round(seconds_before + time.monotonic() - started, 1),
     }
-    checkpoint.write_checkpoint(base_folder, average, result, record)
+    checkpoint.write_checkpoint(base_folder, denoiser.state_dict() | average, result, record)
     shutil.rmtree(out / "snapshots", ignore_errors=True)
     return result
 
@@ -204,10 +206,28 @@ def _read(data: str | Path) -> tuple[Any, str]:
     return rows, fingerprint
 
 
-def _only_stable_diffusion(base: Path) -> None:
-    name = json.loads((base / "model_index.json").read_text())["_class_name"]
-    if name != "StableDiffusionPipeline":
-        raise TrainingError(f"{base} is a {name}; only a StableDiffusionPipeline can be fine-tuned so far")
+def _layout(recipe: TrainingRecipe, rows: Any, base: Path, denoiser: torch.nn.Module, *, least: int) -> Layout:
+    size = recipe.size or denoiser.config.sample_size * vae_factor(base)
+    tables = {"square": ((size, size),), "sdxl": buckets.SDXL}
+    return lay_out(rows, tables.get(recipe.buckets) or buckets.table(size), least=least, enlarge=recipe.enlarge)
+
+
+def _prepare(denoiser: torch.nn.Module, recipe: TrainingRecipe) -> None:
+    """Set how the denoiser computes. Raises `TrainingError` for what its class or this machine cannot do."""
+    if recipe.gradient_checkpointing:
+        denoiser.enable_gradient_checkpointing()
+    if recipe.attention == "plain":
+        if not hasattr(denoiser, "mid_block"):
+            raise TrainingError(f"attention 'plain' is for UNets; a {type(denoiser).__name__} takes sdpa or xformers")
+        denoiser.set_attn_processor(AttnProcessor())
+    if recipe.attention == "xformers":
+        try:
+            denoiser.enable_xformers_memory_efficient_attention()
+        except (ModuleNotFoundError, ValueError) as error:  # ValueError: no GPU
+            raise TrainingError(f"no attention 'xformers' here: {str(error).splitlines()[0]}") from error
+    if recipe.compile:
+        denoiser.compile()
+    denoiser.train()
 
 
 def _claim(out: Path, identity: dict[str, Any]) -> None:
@@ -227,10 +247,10 @@ def _claim(out: Path, identity: dict[str, Any]) -> None:
         )
 
 
-def _native_size(base: Path, unet: UNet2DConditionModel) -> int:
-    """The side in pixels that the denoiser was made for."""
+def vae_factor(base: Path) -> int:
+    """Return how many pixels a side one latent stands for."""
     blocks = json.loads((base / "vae" / "config.json").read_text())["block_out_channels"]
-    return unet.config.sample_size * 2 ** (len(blocks) - 1)
+    return 2 ** (len(blocks) - 1)
 
 
 @contextmanager

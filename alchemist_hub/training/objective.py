@@ -1,11 +1,25 @@
 """The objective of diffusion training as plain functions of tensors: noising, targets, weights, timesteps.
 
 Shapes: B batch, C latent channels, h w latent height and width, T timesteps of the schedule. `alpha_bar_B` is the
-scheduler's `alphas_cumprod` at each picture's timestep, in [0, 1]; 0 is pure noise (zero terminal SNR).
+scheduler's `alphas_cumprod` at each picture's timestep, in [0, 1]; 0 is pure noise (zero terminal SNR). `sigma_B` is
+the share of noise in flow matching, in [0, 1]; 1 is pure noise.
 """
 
 import torch
 from torch import Generator, Tensor
+
+EPSILON, VELOCITY, FLOW = "epsilon", "v_prediction", "flow"
+
+
+def interpolate(clean_BChw: Tensor, noise_BChw: Tensor, sigma_B: Tensor) -> Tensor:
+    """Return (1 - sigma) clean + sigma noise: the straight path of flow matching (arXiv 2403.03206)."""
+    sigma = _spread(sigma_B)
+    return (1 - sigma) * clean_BChw + sigma * noise_BChw
+
+
+def flow_target(clean_BChw: Tensor, noise_BChw: Tensor) -> Tensor:
+    """Return the velocity along the straight path from the picture to the noise, the same everywhere on it."""
+    return noise_BChw - clean_BChw
 
 
 def add_noise(clean_BChw: Tensor, noise_BChw: Tensor, alpha_bar_B: Tensor) -> Tensor:
@@ -16,9 +30,9 @@ def add_noise(clean_BChw: Tensor, noise_BChw: Tensor, alpha_bar_B: Tensor) -> Te
 
 def target(prediction_type: str, clean_BChw: Tensor, noise_BChw: Tensor, alpha_bar_B: Tensor) -> Tensor:
     """Return what the denoiser should say: the noise ("epsilon") or the velocity ("v_prediction")."""
-    if prediction_type == "epsilon":
+    if prediction_type == EPSILON:
         return noise_BChw
-    if prediction_type == "v_prediction":
+    if prediction_type == VELOCITY:
         alpha_bar = _spread(alpha_bar_B)
         return alpha_bar.sqrt() * noise_BChw - (1 - alpha_bar).sqrt() * clean_BChw
     raise ValueError(f"prediction type {prediction_type!r}; expected epsilon or v_prediction")
@@ -30,7 +44,7 @@ def min_snr_weight(prediction_type: str, alpha_bar_B: Tensor, gamma: float) -> T
     With snr = alpha_bar / (1 - alpha_bar) both are written without the division by zero at either end. At zero
     terminal SNR the v weight is 0: the last timestep is then not trained at all.
     """
-    if prediction_type == "v_prediction":
+    if prediction_type == VELOCITY:
         return torch.minimum(alpha_bar_B, gamma * (1 - alpha_bar_B))
     return (gamma * (1 - alpha_bar_B) / alpha_bar_B).clamp(max=1.0)
 

@@ -2,37 +2,67 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alchemist_hub.training.draws import batch_rows, draw, seeded
+from alchemist_hub.training.draws import Order, draw, seeded
 from alchemist_hub.training.recipes import TrainingRecipe
 
 
-@given(seed=st.integers(0, 5), rows=st.integers(1, 20), batch=st.integers(1, 50))
-def test_every_epoch_shows_every_picture_once(seed: int, rows: int, batch: int):
-    steps = range(-(-3 * rows // batch))
-    order = torch.cat([batch_rows(seed, step, batch, rows) for step in steps])[: 3 * rows]
-    for epoch in order.split(rows):
-        assert sorted(epoch.tolist()) == list(range(rows))
+def shown(seed: int, size: int, members: list[int], slots: int) -> list[tuple[int, list[int]]]:
+    """The bucket and the rows of every slot; buckets of these sizes hold consecutive rows."""
+    rows = torch.arange(sum(members)).split(members)
+    order = Order.planned(seed, size, rows, slots)
+    return [(bucket, found.tolist()) for bucket, found in map(order.rows, range(slots))]
+
+
+@given(seed=st.integers(0, 5), rows=st.integers(1, 20), size=st.integers(1, 50))
+def test_every_epoch_shows_every_picture_once(seed: int, rows: int, size: int):
+    order = [row for _, found in shown(seed, size, [rows], -(-3 * rows // size)) for row in found]
+    for start in range(0, 3 * rows, rows):
+        assert sorted(order[start : start + rows]) == list(range(rows))
+
+
+@given(seed=st.integers(0, 5), members=st.lists(st.integers(4, 30), min_size=2, max_size=4))
+def test_a_pass_shows_one_bucket_and_each_bucket_has_its_share(seed: int, members: list[int]):
+    size, epochs = 4, 8
+    slots = sum(count * epochs // size for count in members)
+    found = shown(seed, size, members, slots)
+    starts = [sum(members[:bucket]) for bucket in range(len(members))]
+    for bucket, rows in found:
+        assert len(rows) == size
+        assert all(starts[bucket] <= row < starts[bucket] + members[bucket] for row in rows)
+    for bucket, count in enumerate(members):
+        passes = [rows for at, rows in found if at == bucket]
+        assert len(passes) == count * epochs // size
+        assert {row for rows in passes[: -(-count // size)] for row in rows} == set(
+            range(starts[bucket], starts[bucket] + count)
+        )
+
+
+def test_buckets_come_mixed():
+    buckets = [bucket for bucket, _ in shown(0, 2, [40, 40], 40)]
+    assert buckets != sorted(buckets)
+    assert buckets != [0, 1] * 20
 
 
 def test_epochs_and_seeds_differ_in_order():
-    first, second, other_seed = batch_rows(0, 0, 20, 20), batch_rows(0, 1, 20, 20), batch_rows(1, 0, 20, 20)
-    assert not torch.equal(first, second)
-    assert not torch.equal(first, other_seed)
+    first, second = (rows for _, rows in shown(0, 20, [20], 2))
+    ((_, other_seed),) = shown(1, 20, [20], 1)
+    assert first != second
+    assert first != other_seed
 
 
-def drawn(step: int = 3, rows: int = 10, **settings):
+def drawn(step: int = 3, **settings):
     recipe = TrainingRecipe(**{"steps": 10, "learning_rate": 1e-3, "batch_size": 1000, **settings})
-    return draw(recipe, step, rows=rows, timesteps=1000, latent_shape=(4, 2, 2))
+    return draw(recipe, step, timesteps=1000, numbers=16)
 
 
 def test_a_step_is_the_same_whatever_came_before():
     drawn(step=2)
     one, again, next_one = drawn(step=3), drawn(step=3), drawn(step=4)
-    for name in ("index_B", "mirrored_B", "dropped_B", "timestep_B", "spread_BChw", "noise_BChw"):
+    for name in ("mirrored_B", "dropped_B", "timestep_B", "spread_BN", "noise_BN"):
         assert torch.equal(getattr(one, name), getattr(again, name))
-    assert not torch.equal(one.noise_BChw, next_one.noise_BChw)
-    assert not torch.equal(one.noise_BChw, drawn(step=3, seed=1).noise_BChw)
-    assert not torch.equal(one.noise_BChw, one.spread_BChw)
+    assert not torch.equal(one.noise_BN, next_one.noise_BN)
+    assert not torch.equal(one.noise_BN, drawn(step=3, seed=1).noise_BN)
+    assert not torch.equal(one.noise_BN, one.spread_BN)
 
 
 def test_captions_are_dropped_as_often_as_asked():
@@ -47,7 +77,7 @@ def test_pictures_are_mirrored_only_when_asked():
 
 
 def test_a_flip_or_dropout_setting_does_not_change_the_noise():
-    assert torch.equal(drawn(flip=True).noise_BChw, drawn(caption_dropout=0.5).noise_BChw)
+    assert torch.equal(drawn(flip=True).noise_BN, drawn(caption_dropout=0.5).noise_BN)
 
 
 def test_the_timestep_distribution_is_the_recipes():

@@ -11,6 +11,8 @@ from alchemist_hub.errors import TrainingError
 from alchemist_hub.training import encode as encode_module
 from alchemist_hub.training.checkpoint import component_hashes
 from alchemist_hub.training.encode import Encodings, encode, to_pixels
+from alchemist_hub.training.families import family_of
+from alchemist_hub.training.layout import lay_out
 
 
 def rows_of(images: list[bytes], prompt: str = "a photo of mars") -> datasets.Dataset:
@@ -30,30 +32,39 @@ def rows() -> datasets.Dataset:
 @pytest.fixture
 def encoded(v_pipeline: Path, rows: datasets.Dataset, tmp_path: Path):
     def run(**settings) -> Encodings:
-        settings = {"rows": rows, "fingerprint": "f", "size": 64, "flip": True, "cache": tmp_path, **settings}
-        return encode(settings.pop("rows"), base=v_pipeline, hashes=component_hashes(v_pipeline), **settings)
+        settings = {"rows": rows, "fingerprint": "f", "flip": True, "cache": tmp_path, **settings}
+        shown, buckets = settings.pop("rows"), settings.pop("buckets", [(64, 64)])
+        family, hashes = family_of("StableDiffusionPipeline"), component_hashes(v_pipeline)
+        layout = lay_out(shown, buckets, least=1, enlarge=True)
+        return encode(shown, layout, family=family, base=v_pipeline, hashes=hashes, **settings)
 
     return run
 
 
 def tensors(encodings: Encodings) -> list[torch.Tensor]:
-    return [encodings.mean_NVChw, encodings.std_NVChw, encodings.text_NLD, encodings.unconditional_LD]
+    parts = (*encodings.latent_parts, *encodings.text_parts, encodings.unconditional)
+    return [tensor for part in parts for tensor in part.values()]
+
+
+def latents(encodings: Encodings, index: int, mirrored: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    mean, std = encodings.latents(torch.tensor([index]), torch.tensor([mirrored]))
+    return mean[0], std[0]
 
 
 def test_latents_are_the_scaled_posterior_of_the_picture_and_its_mirror_image(encoded, rows, v_pipeline: Path):
     encodings, pipe = encoded(), StableDiffusionPipeline.from_pretrained(v_pipeline)
-    pixels = to_pixels(rows[2]["image"], 64)
-    assert encodings.mean_NVChw.shape == (6, 2, 4, 8, 8)
+    pixels = to_pixels(rows[2]["image"], (64, 64))
     for view, shown in enumerate((pixels, pixels.flip(-1))):
         with torch.no_grad():
             posterior = pipe.vae.encode(shown[None]).latent_dist
         scale = pipe.vae.config.scaling_factor
-        assert torch.allclose(encodings.mean_NVChw[2, view], posterior.mean[0] * scale, atol=1e-5)
-        assert torch.allclose(encodings.std_NVChw[2, view], posterior.std[0] * scale, atol=1e-5)
+        mean, std = latents(encodings, 2, bool(view))
+        assert torch.allclose(mean, posterior.mean[0] * scale, atol=1e-5)
+        assert torch.allclose(std, posterior.std[0] * scale, atol=1e-5)
 
 
 def test_without_flip_there_is_one_view(encoded):
-    assert encoded(flip=False).mean_NVChw.shape == (6, 1, 4, 8, 8)
+    assert encoded(flip=False).latent_parts[0]["mean"].shape == (6, 1, 4, 8, 8)
 
 
 def test_texts_and_the_unconditional_are_what_the_pipeline_itself_would_encode(encoded, rows, v_pipeline: Path):
@@ -61,8 +72,23 @@ def test_texts_and_the_unconditional_are_what_the_pipeline_itself_would_encode(e
     pipe = StableDiffusionPipeline.from_pretrained(v_pipeline)
     with torch.no_grad():
         text, unconditional = pipe.encode_prompt(rows[3]["prompt"], "cpu", 1, True)
-    assert torch.allclose(encodings.text_NLD[3], text[0], atol=1e-5)
-    assert torch.allclose(encodings.unconditional_LD, unconditional[0], atol=1e-5)
+    found = encodings.texts(torch.tensor([3, 3]), torch.tensor([False, True]))["states"]
+    assert torch.allclose(found[0], text[0], atol=1e-5)
+    assert torch.allclose(found[1], unconditional[0], atol=1e-5)
+
+
+def test_pictures_of_a_bucket_are_found_again_wherever_they_lie(encoded, v_pipeline: Path, monkeypatch):
+    monkeypatch.setattr(encode_module, "PART", 2)
+    sizes = [(64, 96), (96, 64)] * 4
+    rows = rows_of([tiny_image(index, size) for index, size in enumerate(sizes)])
+    encodings = encoded(rows=rows, buckets=sizes[:2])
+    pipe = StableDiffusionPipeline.from_pretrained(v_pipeline)
+    assert len(encodings.latent_parts) == 4
+    assert encodings.numbers == 4 * 8 * 12
+    for index, size in enumerate(sizes):
+        with torch.no_grad():
+            mean = pipe.vae.encode(to_pixels(rows[index]["image"], size)[None]).latent_dist.mean[0]
+        assert torch.allclose(latents(encodings, index)[0], mean * pipe.vae.config.scaling_factor, atol=1e-4)
 
 
 def test_a_second_call_loads_no_model_and_gives_the_same(encoded, monkeypatch: pytest.MonkeyPatch):
@@ -89,18 +115,18 @@ def test_other_data_or_settings_never_meet_in_the_cache(encoded, tmp_path: Path)
     encoded(flip=False)
     assert len(list(tmp_path.glob("latents-*"))) == 3
     assert len(list(tmp_path.glob("text-*"))) == 2
-    assert encoded().mean_NVChw.shape[0] == 6
+    assert encoded().latent_parts[0]["mean"].shape[0] == 6
 
 
 def test_a_picture_that_cannot_be_decoded_is_one_line(encoded):
-    with pytest.raises(TrainingError, match="a picture in rows 0 to 1 cannot be decoded"):
+    with pytest.raises(TrainingError, match="picture 1 cannot be decoded"):
         encoded(rows=rows_of([tiny_image(0), tiny_image(1)[:400]]))
 
 
 def test_pictures_are_cut_to_the_middle_and_scaled_to_minus_one_and_one():
     wide = Image.new("RGB", (200, 100), (255, 0, 0))
     wide.paste((0, 0, 255), (50, 0, 150, 100))
-    pixels = to_pixels(wide, 32)
+    pixels = to_pixels(wide, (32, 32))
     assert pixels.shape == (3, 32, 32)
     assert pixels[:, 16, 16].tolist() == [-1.0, -1.0, 1.0]
     assert pixels[2].mean() > 0.95

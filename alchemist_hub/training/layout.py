@@ -1,0 +1,100 @@
+"""Which pictures of a data set are shown, and each in which bucket. What cannot be shown is counted by reason.
+
+Shapes: N pictures that are shown.
+"""
+
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from datasets import Image as ImageFeature
+from PIL import Image
+from torch import Tensor
+
+from alchemist_hub.errors import TrainingError
+from alchemist_hub.training.buckets import Size, assign, covers, crop_corner
+
+_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # of EXIF: the values that exchange width and height
+EMPTY, SMALL = "empty prompt", "smaller than its bucket"  # why a picture is not shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The pictures that are shown, in the order of the data set."""
+
+    rows: tuple[int, ...]  # their places in the data set
+    sizes: tuple[Size, ...]  # as they are in the data set, (height, width) in pixels
+    buckets: tuple[Size, ...]  # those that are used
+    bucket_of: tuple[int, ...]  # index into `buckets`
+    skipped: dict[str, int] = field(default_factory=dict)  # how many for which reason
+
+    def members(self, bucket: int) -> list[int]:
+        """Return the pictures of a bucket, as indices into `rows`."""
+        return [index for index, found in enumerate(self.bucket_of) if found == bucket]
+
+    @cached_property
+    def sizes_N6(self) -> Tensor:
+        """Original height and width, top and left of the cut, height and width shown: SDXL's micro-conditioning."""
+        shown = [self.buckets[bucket] for bucket in self.bucket_of]
+        return torch.tensor(
+            [[*size, *crop_corner(size, bucket), *bucket] for size, bucket in zip(self.sizes, shown, strict=True)],
+            dtype=torch.float32,
+        )
+
+    def digest(self) -> str:
+        """Return a hash of which picture is where."""
+        return hashlib.sha256(json.dumps([self.rows, self.buckets, self.bucket_of]).encode()).hexdigest()
+
+
+def lay_out(rows: Any, buckets: Sequence[Size], *, least: int, enlarge: bool) -> Layout:
+    """Choose the pictures of `rows` (a `datasets.Dataset`) to show, and their buckets.
+
+    Left out are empty prompts and, unless `enlarge`, pictures smaller than their bucket. A bucket of fewer than `least`
+    pictures is given up. Raises `TrainingError` if nothing is left.
+    """
+    prompts, sizes = rows["prompt"], _sizes(rows)
+    skipped: Counter[str] = Counter()
+    kept = [index for index, prompt in enumerate(prompts) if (prompt or "").strip()]
+    skipped[EMPTY] = len(rows) - len(kept)
+    if not enlarge:  # by the first choice of a bucket: what is given up later moves to a similar one
+        first = assign([sizes[index] for index in kept], buckets, least=1) if kept else []
+        large = [index for index, bucket in zip(kept, first, strict=True) if covers(sizes[index], bucket)]
+        skipped[SMALL], kept = len(kept) - len(large), large
+    told = {reason: count for reason, count in skipped.items() if count}
+    if not kept:
+        reasons = ", ".join(f"{count} have an {reason}" if reason is EMPTY else f"{count} are {reason}"
+                            for reason, count in told.items())  # fmt: skip
+        raise TrainingError(f"no picture of {len(rows)} can be shown: {reasons or 'the data set is empty'}")
+    chosen = assign([sizes[index] for index in kept], buckets, least=least)
+    used = tuple(sorted(set(chosen)))
+    return Layout(
+        rows=tuple(kept),
+        sizes=tuple(sizes[index] for index in kept),
+        buckets=used,
+        bucket_of=tuple(used.index(bucket) for bucket in chosen),
+        skipped=told,
+    )
+
+
+def _sizes(rows: Any) -> list[Size]:
+    """(height, width) of every picture: from the data set's columns, or else from the files' headers."""
+    if {"width", "height"} <= set(rows.column_names):
+        return list(zip(rows["height"], rows["width"], strict=True))
+    files = rows.select_columns(["img_key", "image"]).cast_column("image", ImageFeature(decode=False))
+    return [_header_size(row["img_key"], row["image"]) for row in files]
+
+
+def _header_size(key: str, file: dict[str, Any]) -> Size:
+    """(height, width) as people see the picture. Raises `TrainingError`."""
+    try:
+        with Image.open(file["path"] if file["bytes"] is None else io.BytesIO(file["bytes"])) as image:
+            width, height = image.size
+            return (width, height) if image.getexif().get(_ORIENTATION, 1) in _TURNED else (height, width)
+    except OSError as error:
+        raise TrainingError(f"picture {key} cannot be decoded: {error}; take it out of the data set") from error
