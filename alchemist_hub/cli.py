@@ -2,7 +2,6 @@
 
 import os
 import sys
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -15,13 +14,6 @@ from curation import cli as curation_cli
 from curation.errors import CurationError
 
 PURPOSE = "Find the pictures that teach a text-to-image model the most, fine-tune on them, and show the difference."
-
-
-class Side(str, Enum):
-    """The two sides of a pair."""
-
-    BASE = "base"
-    TUNED = "tuned"
 
 
 def main() -> None:
@@ -79,45 +71,68 @@ def serve() -> None:
 
 
 def train(
+    model: Annotated[str, typer.Argument(help="Model key: sd15, sd21, sdxl, sd35m, sd35l or mini.")],
     data: Annotated[Path, typer.Option(help="Frozen data set: RUN/dataset of a curation run.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; the checkpoint is its pipeline/.")],
-    base: Annotated[str, typer.Option(help="Folder or Hub repository; the miniature's base unless given.")] = "",
+    base: Annotated[str, typer.Option(help="Folder or Hub repository; the model's own base unless given.")] = "",
+    cache: Annotated[Path | None, typer.Option(help="Folder of encodings that several runs share.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak of the learning rate.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pictures per optimiser step.")] = None,
+    micro_batch_size: Annotated[
+        int | None, typer.Option(help="Pictures per forward pass: fewer need less memory.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Decides every draw of the run.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any number of the recipe, as name=value: --set buckets=square. Repeatable."),
+    ] = None,
 ) -> None:
-    """Fine-tune a base on a data set; run again, it goes on where it was stopped."""
+    """Fine-tune a base on a data set, by the model's recipe; run again, it goes on where it was stopped."""
+    from alchemist_hub import models
     from alchemist_hub.training import loop, recipes
 
-    asked = {"steps": steps, "learning_rate": learning_rate, "batch_size": batch_size, "seed": seed}
-    recipe = recipes.miniature(**{name: value for name, value in asked.items() if value is not None})
-    print(loop.train(recipe, base=base or weights() / "base", data=data, out=out))
+    spec = models.model(model)
+    asked = {
+        "steps": steps,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "micro_batch_size": micro_batch_size,
+        "seed": seed,
+    }
+    overrides = {name: value for name, value in asked.items() if value is not None} | recipes.parse(settings or [])
+    print(loop.train(recipes.recipe(spec.key, **overrides), base=base or spec.base, data=data, out=out, cache=cache))
 
 
 def sample(
-    prompt: Annotated[str, typer.Argument(help="What the picture should show.")],
+    checkpoint: Annotated[str, typer.Argument(help="Model key (its tuned side), pipeline or run folder, or Hub id.")],
+    prompt: Annotated[list[str], typer.Option(help="What the picture should show. Repeatable.")],
     out: Annotated[Path, typer.Option(help="The PNG file to write.")] = Path("picture.png"),
-    model: Annotated[str, typer.Option(help="Model key.")] = "mini",
-    side: Annotated[Side, typer.Option(help="Which side of the pair.")] = Side.TUNED,
-    checkpoint: Annotated[Path | None, typer.Option(help="Your own pipeline folder instead of the side.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Same seed, same picture. Repeatable.", min=0)] = None,
+    beside: Annotated[
+        str | None, typer.Option(help="Paint these with another one too: a model key (its base), folder or Hub id.")
+    ] = None,
     negative: Annotated[str | None, typer.Option(help="What to keep away from.")] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same picture.", min=0)] = 0,
     steps: Annotated[int | None, typer.Option(help="Sampling steps; the model's own unless given.", min=1)] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance; the model's own unless given.", min=0)] = None,
 ) -> None:
-    """Paint one picture."""
-    from alchemist_hub import models, sampling
+    """Paint a picture; of several prompts, seeds or checkpoints, one sheet with a row for each prompt and seed."""
+    from alchemist_hub import sampling
+    from alchemist_hub.evaluation.plots import picture_grid
 
-    spec = models.model(model)
-    pipe = sampling.load(checkpoint or getattr(spec, side.value))
-    (picture,) = sampling.generate(
-        pipe, [prompt], [seed], negative=negative, steps=steps or spec.steps,
-        guidance=spec.guidance if guidance is None else guidance,
-    )  # fmt: skip
+    sides = {"tuned": checkpoint} if beside is None else {"base": beside, "tuned": checkpoint}
+    asked = [(text, number) for text in prompt for number in seed or [0]]
+    columns = [
+        sampling.paint(source, side, asked, negative=negative, steps=steps, guidance=guidance)
+        for side, source in sides.items()
+    ]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(out, format="PNG")
+        if len(asked) == len(columns) == 1:
+            columns[0][0].save(out, format="PNG")
+        else:
+            labels = [f"{text} (seed {number})" for text, number in asked]
+            picture_grid(list(zip(*columns, strict=True)), labels, list(sides), out)
     except OSError as error:
         raise HubError(f"{out} cannot be written: {error.strerror}; name another file with --out") from error
     print(out)

@@ -1,5 +1,6 @@
 """The models this project knows, one `ModelSpec` per model key, and how a name becomes a local pipeline folder."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -111,14 +112,33 @@ def model(key: str) -> ModelSpec:
     return MODELS[key]
 
 
+def spec_of(source: str | Path) -> ModelSpec:
+    """Return the spec that a pipeline is most like: of its class, and of the nearest native size.
+
+    Raises `ModelError` when there is no pipeline behind the name, or none of its class is known.
+    """
+    folder = local_folder(source)
+    pipeline = json.loads((folder / "model_index.json").read_text())["_class_name"]
+    alike = [spec for spec in MODELS.values() if spec.pipeline == pipeline]
+    if not alike:
+        raise ModelError(f"{source} is a {pipeline}; known are {', '.join({spec.pipeline for spec in _SPECS})}")
+    (config,) = (folder / name / "config.json" for name in ("unet", "transformer") if (folder / name).is_dir())
+    size = json.loads(config.read_text())["sample_size"] * 8  # every VAE here makes one latent of 8 x 8 pixels
+    return min(alike, key=lambda spec: abs(spec.size - size))
+
+
 def local_folder(source: str | Path) -> Path:
-    """Return the local diffusers folder of `source`, a folder or a Hub repository (downloaded, safetensors only).
+    """Return the local diffusers folder of `source`: a folder, that of a training run, or a Hub repository.
+
+    A repository is downloaded, safetensors only.
 
     Raises `ModelError` when there is no pipeline behind the name.
     """
     folder = Path(source)
     if (folder / "model_index.json").is_file():
         return folder
+    if (folder / "pipeline" / "model_index.json").is_file():  # a finished training run
+        return folder / "pipeline"
     if folder.exists():
         raise ModelError(f"{source} is not a diffusers pipeline folder: it holds no model_index.json")
     if not _could_be_a_repository(str(source)):

@@ -21,7 +21,7 @@ from torch.nn import Module
 from transformers.utils import logging as transformers_logging
 
 from alchemist_hub.errors import ModelError
-from alchemist_hub.models import local_folder
+from alchemist_hub.models import MODELS, local_folder, spec_of
 
 # What fine-tuning changes, and what keeps state while it samples: never shared between the two sides of a pair.
 SEPARATE = ("unet", "transformer", "scheduler")
@@ -101,6 +101,33 @@ def same_files(one: Path, other: Path) -> bool:
 
 def _file_names(folder: Path) -> set[Path]:
     return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+
+
+def paint(
+    source: str,
+    side: str,
+    asked: Sequence[tuple[str, int]],
+    *,
+    negative: str | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+) -> list[Image.Image]:
+    """Return one picture per (prompt, seed) from a model key's `side` ("base" or "tuned"), a folder or a Hub id.
+
+    Steps and guidance are the model's own unless given; those of a folder are its class's own. Raises `ModelError`.
+    """
+    spec = MODELS.get(source) or spec_of(source)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    pipe = load(getattr(spec, side) if source in MODELS else source, device=device)
+    prompts, seeds = zip(*asked, strict=True)
+    return generate(
+        pipe,
+        prompts,
+        seeds,
+        negative=negative,
+        steps=steps or spec.steps,
+        guidance=spec.guidance if guidance is None else guidance,
+    )
 
 
 @torch.inference_mode()

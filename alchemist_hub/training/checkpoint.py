@@ -14,15 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from huggingface_hub import save_torch_state_dict
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from alchemist_hub.errors import ModelError
+from alchemist_hub.errors import ModelError, TrainingError
 
 RECORD = "training.json"  # the marker of a finished checkpoint, and what it came from
 _POSITION = "position.json"
 _WEIGHTS = "diffusion_pytorch_model"
+_SHARD = "5GB"  # a tuned denoiser's file at most: the Hub's own advice
+_PICKLED = shutil.ignore_patterns("*.bin", "*.ckpt", "*.pt", "*.pth", "*.pkl", "*.msgpack")  # a base may hold them too
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
@@ -82,20 +85,23 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensor
 def write_checkpoint(base: Path, weights: Mapping[str, Tensor], out: Path, record: Mapping[str, Any]) -> None:
     """Write the tuned pipeline folder `out`: `base` with other denoiser weights, and `record` as training.json.
 
-    The denoiser is saved in the data types of the base's file. Every other component and every configuration is the
-    base's, byte for byte, so that each library version which loads the base loads the result. Raises `ModelError`.
+    The denoiser is saved in the data types of the base's file, in shards where it is large. Every other component and
+    every configuration is the base's, byte for byte, so that each library version which loads the base loads the
+    result; weights in other formats than safetensors are left out. Raises `ModelError`, and `TrainingError` for a full
+    disk.
     """
     denoiser = denoiser_name(base)
     with whole_folder(out) as part:
         shutil.copyfile(base / "model_index.json", part / "model_index.json")
         for name in component_names(base):
             if name != denoiser:
-                shutil.copytree(base / name, part / name)
+                shutil.copytree(base / name, part / name, ignore=_PICKLED)
         (part / denoiser).mkdir()
         shutil.copyfile(base / denoiser / "config.json", part / denoiser / "config.json")
         dtypes = stored_dtypes(base / denoiser, weights)
         saved = {name: weight.detach().to("cpu", dtypes[name]) for name, weight in weights.items()}
-        save_file(_plain(saved), part / denoiser / f"{_WEIGHTS}.safetensors", metadata={"format": "pt"})
+        pattern = f"{_WEIGHTS}{{suffix}}.safetensors"
+        save_torch_state_dict(_plain(saved), part / denoiser, filename_pattern=pattern, max_shard_size=_SHARD)
         (part / RECORD).write_text(json.dumps(record, indent=2) + "\n")
 
 
@@ -148,13 +154,21 @@ def stored_dtypes(component: Path, names: Iterable[str]) -> dict[str, torch.dtyp
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder that becomes `folder` when the block ends well; until then `folder` is untouched."""
+    """Yield an empty folder that becomes `folder` when the block ends well; until then `folder` is untouched.
+
+    Raises `TrainingError` where the disk refuses, with everything that was finished before still there.
+    """
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # of a run that was killed here
-    part.mkdir(parents=True)
-    yield part
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    try:
+        part.mkdir(parents=True)
+        yield part
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(part, ignore_errors=True)
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise TrainingError(f"{folder} cannot be written: {reason}; the last snapshot is kept, run again") from error
 
 
 def write_whole(file: Path, text: str) -> None:

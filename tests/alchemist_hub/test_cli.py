@@ -33,11 +33,14 @@ def test_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("sample", "mars", "--model", "sd99"), "unknown model key 'sd99'; the keys are sd15"),
-        (("sample", "mars", "--checkpoint", "{tmp}"), "holds no model_index.json"),
-        (("sample", "mars", "--checkpoint", "{tmp}/nowhere"), "does not exist"),
-        (("train", "--base", "{tmp}/nowhere", "--data", "{tmp}", "--out", "{tmp}/run"), "does not exist"),
-        (("train", "--data", "{tmp}", "--out", "{tmp}/run", "--steps", "0"), "steps is 0"),
+        (("sample", "sd99", "--prompt", "mars"), "sd99 does not exist"),
+        (("sample", "{tmp}", "--prompt", "mars"), "holds no model_index.json"),
+        (("sample", "{tmp}/nowhere", "--prompt", "mars"), "does not exist"),
+        (("train", "sd99", "--data", "{tmp}", "--out", "{tmp}/run"), "unknown model key 'sd99'; the keys are sd15"),
+        (("train", "mini", "--base", "{tmp}/nowhere", "--data", "{tmp}", "--out", "{tmp}/run"), "does not exist"),
+        (("train", "mini", "--data", "{tmp}", "--out", "{tmp}/run", "--steps", "0"), "steps is 0"),
+        (("train", "mini", "--data", "{tmp}", "--out", "{tmp}/run", "--set", "stepz=3"), "has no stepz; it has steps"),
+        (("train", "mini", "--data", "{tmp}", "--out", "{tmp}/run", "--set", "flip"), "expected name=value"),
         (("curate", "funnel", "{tmp}/nowhere"), "nowhere"),
     ],
 )
@@ -56,7 +59,7 @@ def test_a_mistake_is_one_line_and_status_2(
 def test_sample_writes_the_same_picture_for_the_same_seed(
     v_pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = ("sample", "a photo of mars", "--checkpoint", str(v_pipeline), "--steps", "2")
+    asked = ("sample", str(v_pipeline), "--prompt", "a photo of mars", "--steps", "2")
     for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
         out = str(tmp_path / "new" / f"{name}.png")
         assert run(*asked, "--seed", seed, "--out", out, monkeypatch=monkeypatch) == 0
@@ -65,11 +68,22 @@ def test_sample_writes_the_same_picture_for_the_same_seed(
     assert Image.open(tmp_path / "new" / "a.png").size == (64, 64)
 
 
+def test_sample_beside_another_draws_a_sheet(
+    v_pipeline: Path, epsilon_pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("sample", str(v_pipeline), "--prompt", "mars", "--prompt", "the sea", "--steps", "2")
+    for name, more in (("one", ()), ("two", ("--beside", str(epsilon_pipeline)))):
+        assert run(*asked, *more, "--out", str(tmp_path / f"{name}.png"), monkeypatch=monkeypatch) == 0
+    one, two = (Image.open(tmp_path / f"{name}.png") for name in ("one", "two"))
+    assert two.width > one.width > 64
+    assert two.height == one.height
+
+
 def test_sample_to_a_place_that_cannot_be_written(
     v_pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("in the way")
-    asked = ("sample", "mars", "--checkpoint", str(v_pipeline), "--steps", "2", "--out", f"{tmp_path}/file/mars.png")
+    asked = ("sample", str(v_pipeline), "--prompt", "mars", "--steps", "2", "--out", f"{tmp_path}/file/mars.png")
     assert run(*asked, monkeypatch=monkeypatch) == 2
     assert "cannot be written" in capsys.readouterr().err
 
@@ -79,4 +93,4 @@ def test_an_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("alchemist_hub.models.model", interrupt)
-    assert run("sample", "mars", monkeypatch=monkeypatch) == 130
+    assert run("train", "mini", "--data", "d", "--out", "o", monkeypatch=monkeypatch) == 130
