@@ -53,12 +53,12 @@ def assign(sizes: Sequence[Size], buckets: Sequence[Size], *, least: int) -> lis
         used.remove(emptiest)
 
 
-def covers(size: Size, bucket: Size) -> bool:
-    """Whether a picture of `size` fills the bucket without being enlarged."""
-    return size[0] >= bucket[0] and size[1] >= bucket[1]
+def enlargement(size: Size, bucket: Size) -> float:
+    """Return by how much a picture of `size` is enlarged to cover the bucket; below 1 it is made smaller."""
+    return max(bucket[0] / size[0], bucket[1] / size[1])
 
 
 def crop_corner(size: Size, bucket: Size) -> tuple[int, int]:
     """Return (top, left) of the middle of a picture that was resized to cover the bucket, in its resized pixels."""
-    scale = max(bucket[0] / size[0], bucket[1] / size[1])
+    scale = enlargement(size, bucket)
     return tuple((round(side * scale) - kept) // 2 for side, kept in zip(size, bucket, strict=True))

@@ -18,10 +18,10 @@ from PIL import Image
 from torch import Tensor
 
 from alchemist_hub.errors import TrainingError
-from alchemist_hub.training.buckets import Size, assign, covers, crop_corner
+from alchemist_hub.training.buckets import Size, assign, crop_corner, enlargement, nearest
 
 _ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # of EXIF: the values that exchange width and height
-EMPTY, SMALL = "empty prompt", "smaller than its bucket"  # why a picture is not shown
+EMPTY, SMALL = "with an empty prompt", "too small for their bucket"  # why pictures are not shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,25 +52,23 @@ class Layout:
         return hashlib.sha256(json.dumps([self.rows, self.buckets, self.bucket_of]).encode()).hexdigest()
 
 
-def lay_out(rows: Any, buckets: Sequence[Size], *, least: int, enlarge: bool) -> Layout:
+def lay_out(rows: Any, buckets: Sequence[Size], *, least: int, enlarge: float) -> Layout:
     """Choose the pictures of `rows` (a `datasets.Dataset`) to show, and their buckets.
 
-    Left out are empty prompts and, unless `enlarge`, pictures smaller than their bucket. A bucket of fewer than `least`
-    pictures is given up. Raises `TrainingError` if nothing is left.
+    Left out are empty prompts, and pictures that would have to be enlarged by more than `enlarge` to fill their bucket.
+    A bucket of fewer than `least` pictures is given up. Raises `TrainingError` if nothing is left.
     """
     prompts, sizes = rows["prompt"], _sizes(rows)
     skipped: Counter[str] = Counter()
     kept = [index for index, prompt in enumerate(prompts) if (prompt or "").strip()]
     skipped[EMPTY] = len(rows) - len(kept)
-    if not enlarge:  # by the first choice of a bucket: what is given up later moves to a similar one
-        first = assign([sizes[index] for index in kept], buckets, least=1) if kept else []
-        large = [index for index, bucket in zip(kept, first, strict=True) if covers(sizes[index], bucket)]
-        skipped[SMALL], kept = len(kept) - len(large), large
+    first = [nearest(sizes[index], buckets) for index in kept]  # a bucket given up later has a similar one beside it
+    large = [index for index, bucket in zip(kept, first, strict=True) if enlargement(sizes[index], bucket) <= enlarge]
+    skipped[SMALL], kept = len(kept) - len(large), large
     told = {reason: count for reason, count in skipped.items() if count}
     if not kept:
-        reasons = ", ".join(f"{count} have an {reason}" if reason is EMPTY else f"{count} are {reason}"
-                            for reason, count in told.items())  # fmt: skip
-        raise TrainingError(f"no picture of {len(rows)} can be shown: {reasons or 'the data set is empty'}")
+        reasons = ", ".join(f"{count} {reason}" for reason, count in told.items()) or "the data set is empty"
+        raise TrainingError(f"no picture of {len(rows)} can be shown: {reasons}")
     chosen = assign([sizes[index] for index in kept], buckets, least=least)
     used = tuple(sorted(set(chosen)))
     return Layout(

@@ -42,7 +42,7 @@ class TrainingRecipe:
     flip: bool = False  # show mirrored pictures half of the time
     size: int | None = None  # side in pixels; None: the base's native size
     buckets: Buckets = "square"  # shapes of about that area: "ratios" up to 1:2 in steps of 64, "sdxl" its own table
-    enlarge: bool = False  # also show pictures that are smaller than their bucket
+    enlarge: float = 1.1  # the most a picture may be enlarged to fill its bucket; smaller ones are not shown
     t5: bool = True  # SD3: encode captions with T5 too; without, it is zeros, as the pipeline does when it lacks T5
     seed: int = 0
     weights: Weights = "float32"  # while training; "bfloat16" is rounded stochastically and asks for "adamw8bit"
@@ -58,7 +58,8 @@ class TrainingRecipe:
     validation_prompts: tuple[str, ...] = ("Mars rises on the horizon.",)  # each with a seed of its own: its number
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "checkpoint_every", "keep_checkpoints", "learning_rate", "max_grad_norm"):
+        positive = ("steps", "batch_size", "checkpoint_every", "keep_checkpoints", "learning_rate", "max_grad_norm")
+        for name in (*positive, "enlarge"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
         for name in ("micro_batch_size", "min_snr_gamma", "size", "validate_every"):
             value = getattr(self, name)

@@ -35,7 +35,7 @@ def encoded(v_pipeline: Path, rows: datasets.Dataset, tmp_path: Path):
         settings = {"rows": rows, "fingerprint": "f", "flip": True, "cache": tmp_path, **settings}
         shown, buckets = settings.pop("rows"), settings.pop("buckets", [(64, 64)])
         family, hashes = family_of("StableDiffusionPipeline"), component_hashes(v_pipeline)
-        layout = lay_out(shown, buckets, least=1, enlarge=True)
+        layout = lay_out(shown, buckets, least=1, enlarge=1.0)
         return encode(shown, layout, family=family, base=v_pipeline, hashes=hashes, **settings)
 
     return run
