@@ -146,6 +146,11 @@ def local_folder(source: str | Path) -> Path:
     return _download(str(source))
 
 
+def revision(folder: Path) -> str | None:
+    """Return the commit that a downloaded pipeline is of, as the cache's folder says; None for another folder."""
+    return folder.name if folder.parent.name == "snapshots" else None
+
+
 def _could_be_a_repository(source: str) -> bool:
     return source.count("/") == 1 and not source.startswith(("/", ".", "~"))
 

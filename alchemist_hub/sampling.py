@@ -171,7 +171,7 @@ def generate(
             generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds[first : first + batch_size]],
             num_inference_steps=steps,
             guidance_scale=guidance,
-            **_rescaling(call),
+            **rescaling(call),
             callback_on_step_end=after_step,
         ).images
         done += call.num_timesteps
@@ -207,7 +207,7 @@ def _with_own_scheduler(pipe: DiffusionPipeline) -> DiffusionPipeline:
     return call
 
 
-def _rescaling(pipe: DiffusionPipeline) -> dict[str, float]:
+def rescaling(pipe: DiffusionPipeline) -> dict[str, float]:
     """Return the argument that keeps guidance from overexposing, for a pipeline that needs it."""
     zero_snr = getattr(pipe.scheduler.config, "rescale_betas_zero_snr", False)
     return {"guidance_rescale": GUIDANCE_RESCALE} if zero_snr else {}

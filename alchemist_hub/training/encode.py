@@ -41,6 +41,7 @@ class Encodings:
     latent_parts: tuple[dict[str, Tensor], ...]  # "mean" and "std", each (PART, V, C, h, w)
     text_parts: tuple[Text, ...]
     unconditional: Text  # batch 1: what a dropped caption is replaced by
+    validation: Text  # of the prompts to paint while training, one a row
     place_N2: tuple[tuple[int, int], ...]  # of a picture's latents: part, place in it
 
     def latents(self, index_B: Tensor, mirrored_B: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,10 +79,13 @@ def encode(
     flip: bool,
     cache: Path,
     t5: bool = True,
+    validation: Sequence[str] = (),
     device: torch.device | str = "cpu",
     progress: bool = False,
 ) -> Encodings:
     """Return the encodings of the pictures of `layout` in `rows` (img_key, prompt, image) by the models in `base`.
+
+    Those of the prompts `validation` come with them.
 
     Pictures are resized to cover their bucket and cut to the middle. The VAE and the text encoders are loaded only if
     something is missing in `cache`, and are gone from memory afterwards. Raises `TrainingError` for a picture that
@@ -96,14 +100,22 @@ def encode(
         for bucket, members in enumerate(map(layout.members, range(len(layout.buckets))))
         for start in range(0, len(members), PART)
     ]
-    text_files = [(texts / f"{start:08d}.safetensors", start) for start in range(0, len(shown), PART)]
+    prompts = {
+        texts / f"{start:08d}.safetensors": shown["prompt"][start : start + PART]
+        for start in range(0, len(shown), PART)
+    }
+    extra = texts / f"{_key('validation', *validation)}.safetensors"
     empty = texts / "unconditional.safetensors"
     missing_latents = [part for part in parts if not part[0].is_file()]
-    missing_texts = [part for part in text_files if not part[0].is_file()]
+    missing_texts = {
+        file: wanted
+        for file, wanted in {**prompts, extra: list(validation)}.items()
+        if wanted and not file.is_file()
+    }
     if missing_latents or missing_texts or not empty.is_file():
         pipe = _encoders(family, base, t5, device)
-        for file, start in track(missing_texts, "encoding prompts", disable=not progress):
-            _write(file, _on_cpu(family.texts, pipe, shown["prompt"][start : start + PART]))
+        for file, wanted in track(missing_texts.items(), "encoding prompts", disable=not progress):
+            _write(file, _on_cpu(family.texts, pipe, wanted))
         _write(empty, _on_cpu(family.unconditional, pipe))
         for file, size, members in track(missing_latents, "encoding pictures", disable=not progress):
             _write(file, _encode_images(pipe, _pixels(shown, members, size), flip=flip))
@@ -116,8 +128,9 @@ def encode(
     }
     return Encodings(
         latent_parts=tuple(load_file(file) for file, _, _ in parts),
-        text_parts=tuple(load_file(file) for file, _ in text_files),
+        text_parts=tuple(load_file(file) for file in prompts),
         unconditional=load_file(empty),
+        validation=load_file(extra) if validation else {},
         place_N2=tuple(places[index] for index in range(len(shown))),
     )
 

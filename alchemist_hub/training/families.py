@@ -3,6 +3,7 @@
 Shapes: B batch, C latent channels, h w latent height and width, L tokens, D width, P pooled width.
 """
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +19,11 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 
-from alchemist_hub.errors import ModelError
+from alchemist_hub.errors import ModelError, TrainingError
+from alchemist_hub.training.recipes import TrainingRecipe
 
 Text = dict[str, Tensor]  # "states" (B, L, D), and "pooled" (B, P) where the denoiser asks for it
 
@@ -45,6 +48,34 @@ class Family(ABC):
         """Return the denoiser in `base`, in float32."""
         return self.network.from_pretrained(base, subfolder=self.component, use_safetensors=True).float()
 
+    def prepare(self, denoiser: ModelMixin, recipe: TrainingRecipe) -> None:
+        """Set how the denoiser computes. Raises `TrainingError` for what its class or this machine cannot do."""
+        if recipe.gradient_checkpointing:
+            denoiser.enable_gradient_checkpointing()
+        if recipe.attention == "plain":
+            self._attend_plainly(denoiser)
+        if recipe.attention == "xformers":
+            try:
+                denoiser.enable_xformers_memory_efficient_attention()
+            except (ModuleNotFoundError, ValueError) as error:  # ValueError: no GPU
+                raise TrainingError(f"no attention 'xformers' here: {str(error).splitlines()[0]}") from error
+        if recipe.compile:
+            denoiser.compile()
+        denoiser.train()
+
+    def painter(self, base: Path, denoiser: torch.nn.Module) -> DiffusionPipeline:
+        """Return the pipeline in `base` with another denoiser and without text encoders: it takes encodings."""
+        index = json.loads((base / "model_index.json").read_text())
+        absent = {name: None for name in self.text_parts if name in index}
+        parts = self._left_out(base, t5=True) | absent | {self.component: denoiser}
+        pipe = self.pipeline.from_pretrained(base, use_safetensors=True, **parts)
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    def argument(self, name: str) -> str:
+        """Return what the pipeline calls a text encoding when it is handed over."""
+        return {"states": "prompt_embeds", "pooled": "pooled_prompt_embeds"}[name]
+
     @abstractmethod
     def texts(self, pipe: DiffusionPipeline, prompts: Sequence[str]) -> Text:
         """Return the encodings of `prompts`, by the same function that encodes them for sampling."""
@@ -61,6 +92,9 @@ class Family(ABC):
 
     def _left_out(self, base: Path, t5: bool) -> dict[str, Any]:
         return {self.component: None}
+
+    def _attend_plainly(self, denoiser: ModelMixin) -> None:
+        denoiser.set_attn_processor(AttnProcessor())
 
 
 class StableDiffusion(Family):
@@ -134,6 +168,9 @@ class StableDiffusion3(Family):
             timestep=told_B,
             return_dict=False,
         )[0]
+
+    def _attend_plainly(self, denoiser: ModelMixin) -> None:
+        raise TrainingError("attention 'plain' is for UNets; Stable Diffusion 3 takes 'sdpa' or 'xformers'")
 
     def _left_out(self, base: Path, t5: bool) -> dict[str, Any]:
         """Leave out T5 if asked to; the pipeline then puts zeros of a width that it reads off the denoiser."""

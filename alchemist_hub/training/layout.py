@@ -10,15 +10,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Image as ImageFeature
 from PIL import Image
+from rich.console import Console
 from torch import Tensor
 
 from alchemist_hub.errors import TrainingError
-from alchemist_hub.training.buckets import Size, assign, crop_corner, enlargement, nearest
+from alchemist_hub.training.buckets import SDXL, Size, assign, crop_corner, enlargement, nearest, table
+from alchemist_hub.training.recipes import TrainingRecipe
 
 _ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # of EXIF: the values that exchange width and height
 EMPTY, SMALL = "with an empty prompt", "too small for their bucket"  # why pictures are not shown
@@ -47,9 +50,23 @@ class Layout:
             dtype=torch.float32,
         )
 
+    def tell(self) -> None:
+        """Say on stderr what is not shown, if anything."""
+        for reason, count in self.skipped.items():
+            Console(stderr=True).print(f"not shown: {count} of {count + len(self.rows)} pictures, {reason}")
+
     def digest(self) -> str:
         """Return a hash of which picture is where."""
         return hashlib.sha256(json.dumps([self.rows, self.buckets, self.bucket_of]).encode()).hexdigest()
+
+
+def table_of(recipe: TrainingRecipe, base: Path, denoiser: torch.nn.Module) -> Sequence[Size]:
+    """Return the buckets that a recipe asks for, around the base's native size unless it names another."""
+    if recipe.buckets == "sdxl":
+        return SDXL
+    blocks = json.loads((base / "vae" / "config.json").read_text())["block_out_channels"]
+    size = recipe.size or denoiser.config.sample_size * 2 ** (len(blocks) - 1)
+    return table(size) if recipe.buckets == "ratios" else [(size, size)]
 
 
 def lay_out(rows: Any, buckets: Sequence[Size], *, least: int, enlarge: float) -> Layout:

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from tiny_data import tiny_dataset
 
 from alchemist_hub.errors import ModelError, TrainingError
 from alchemist_hub.sampling import generate, load_pair
 from alchemist_hub.training import encode as encode_module
-from alchemist_hub.training.loop import learning_rate, train, update_average
+from alchemist_hub.training.loop import learning_rate, train
 from alchemist_hub.training.recipes import TrainingRecipe, miniature
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
@@ -153,6 +154,48 @@ def test_min_snr_and_half_precision_train(v_pipeline: Path, data: Path, cache: P
     assert losses(tmp_path / "half") != plain
 
 
+@pytest.mark.parametrize("kind", ["v_pipeline", "xl_pipeline", "sd3_pipeline"])
+def test_pictures_of_fixed_prompts_are_painted_on_the_way_and_change_nothing(
+    kind: str, data: Path, tmp_path: Path, request: pytest.FixtureRequest
+):
+    base = request.getfixturevalue(kind)
+    prompts = ("a photo of mars", "the sea at night")
+    for name, every in (("with", 2), ("without", None)):
+        settings = recipe(validate_every=every, validation_prompts=prompts)
+        train(settings, base=base, data=data, out=tmp_path / name, progress=False)
+    found = sorted(path.relative_to(tmp_path / "with") for path in (tmp_path / "with" / "validation").rglob("*.png"))
+    assert [str(path) for path in found] == [
+        f"validation/{prompt}/step-0000000{step}.png" for prompt in (0, 1) for step in (2, 4)
+    ]
+    assert Image.open(tmp_path / "with" / found[0]).size == (64, 64)
+    assert (tmp_path / "with" / found[0]).read_bytes() != (tmp_path / "with" / found[1]).read_bytes()
+    assert losses(tmp_path / "with") == losses(tmp_path / "without")
+
+
+def test_tensorboard_gets_the_losses_and_the_pictures(v_pipeline: Path, data: Path, cache: Path, tmp_path: Path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = recipe(validate_every=2)
+    train(settings, base=v_pipeline, data=data, out=tmp_path, cache=cache, tensorboard=True, progress=False)
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.value for event in events.Scalars("loss")] == pytest.approx(losses(tmp_path))
+    assert [event.step for event in events.Images("validation/0")] == [2, 4]
+
+
+def test_bfloat16_weights_with_8_bit_moments_and_the_average_in_host_memory_train(
+    sd3_pipeline: Path, data: Path, tmp_path: Path
+):
+    pytest.importorskip("bitsandbytes")
+    settings = {"steps": 40, "batch_size": 8, "learning_rate": 5e-3, "schedule": "constant", "caption_dropout": 0.0}
+    lean = {"weights": "bfloat16", "optimizer": "adamw8bit", "average_on": "host", "gradient_checkpointing": True}
+    arguments = {"base": sd3_pipeline, "data": data, "cache": tmp_path / "cache", "progress": False}
+    train(recipe(**settings), out=tmp_path / "plain", **arguments)
+    train(recipe(**settings, **lean), out=tmp_path / "lean", **arguments)
+    assert mean(losses(tmp_path / "lean")[-10:]) < 0.6 * mean(losses(tmp_path / "lean")[:10])
+    assert mean(losses(tmp_path / "lean")[-10:]) == pytest.approx(mean(losses(tmp_path / "plain")[-10:]), rel=0.15)
+
+
 def test_runs_share_a_cache(v_pipeline: Path, data: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     arguments = {"base": v_pipeline, "data": data, "cache": cache, "progress": False}
     train(recipe(), out=tmp_path / "one", **arguments)
@@ -219,10 +262,3 @@ def test_the_learning_rate_rises_then_follows_its_schedule():
     assert rates[9:] == sorted(rates[9:], reverse=True)
     assert 0 < rates[-1] < 0.01
     assert {learning_rate(miniature(warmup=0, schedule="constant"), step) for step in (0, 399)} == {2e-4}
-
-
-def test_the_average_moves_towards_the_weights():
-    average = {"w": torch.zeros(2)}
-    update_average(average, {"w": torch.ones(2)}, decay=0.9)
-    update_average(average, {"w": torch.ones(2)}, decay=0.9)
-    assert average["w"].tolist() == pytest.approx([0.19, 0.19])
