@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from alchemist_hub.training.optimizer import local
+from alchemist_hub.training import sharding
 
 Where = Literal["device", "host"]
 
@@ -29,7 +29,7 @@ class Average:
     def update(self, weights: Mapping[str, Tensor], decay: float) -> None:
         """Move the mean towards `weights`: mean = decay mean + (1 - decay) weights."""
         for name, mean in self._means.items():
-            mean, weight = local(mean), local(weights[name])
+            mean, weight = sharding.local(mean), sharding.local(weights[name])
             near = weight if weight.device == mean.device else self._fetched(weight)
             mean.lerp_(near.float(), 1 - decay)
 
@@ -37,11 +37,9 @@ class Average:
         """Return the mean itself, not a copy, named as the weights are."""
         return self._means
 
-    @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from `tensors`, split as the weights are."""
-        for name, mean in self._means.items():
-            local(mean).copy_(local(tensors[name]))
+        """Go on from whole `tensors`."""
+        sharding.load(self._means, tensors)
 
     def _fetched(self, weight: Tensor) -> Tensor:
         """A copy of `weight` in the host's buffer, good until the next one; pinned, since only then is it fast."""

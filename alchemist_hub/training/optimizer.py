@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor
 
 from alchemist_hub.errors import TrainingError
 from alchemist_hub.training.draws import seeded
+from alchemist_hub.training.sharding import local
 
 Kind = Literal["adamw", "adamw8bit"]
 
@@ -146,11 +147,6 @@ def stochastic_round_(target: Tensor, value: Tensor, generator: Generator) -> Te
     noise = torch.randint(0, 2**16, value.shape, dtype=torch.int32, device=value.device, generator=generator)
     bits = noise.add_(value.view(torch.int32)).bitwise_and_(-(2**16))
     return target.copy_(bits.view(torch.float32))
-
-
-def local(tensor: Tensor) -> Tensor:
-    """Return the part of `tensor` that this process holds, sharing its memory: all of it unless it is sharded."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _zero_scales(weight: Tensor) -> Tensor:
