@@ -23,6 +23,10 @@ class ModelSpec:
     objective: Objective
     size: int  # native side, pixels
     licence: str  # as in the Hub's card data
+    licence_name: str | None = None  # where `licence` is "other"
+    licence_link: str | None = None
+    gated: bool = False  # the Hub asks to accept the licence before it lets anyone download the base
+    parameters: int  # of the denoiser, all of which are tuned
     steps: int  # sampling defaults: the base's own model card or pipeline where it states them
     guidance: float
 
@@ -37,6 +41,7 @@ _SPECS = (
         objective="epsilon",
         size=512,
         licence="creativeml-openrail-m",
+        parameters=859_520_964,
         steps=50,
         guidance=7.5,
     ),
@@ -49,6 +54,7 @@ _SPECS = (
         objective="v_prediction",
         size=768,
         licence="openrail++",
+        parameters=865_910_724,
         steps=50,
         guidance=7.5,
     ),
@@ -61,6 +67,7 @@ _SPECS = (
         objective="epsilon",
         size=1024,
         licence="openrail++",
+        parameters=2_567_463_684,
         steps=50,
         guidance=5.0,
     ),
@@ -73,6 +80,10 @@ _SPECS = (
         objective="flow",
         size=1024,
         licence="other",
+        licence_name="stabilityai-ai-community",
+        licence_link="https://huggingface.co/stabilityai/stable-diffusion-3.5-medium/blob/main/LICENSE.md",
+        gated=True,
+        parameters=2_243_171_520,
         steps=40,
         guidance=4.5,
     ),
@@ -85,6 +96,10 @@ _SPECS = (
         objective="flow",
         size=1024,
         licence="other",
+        licence_name="stabilityai-ai-community",
+        licence_link="https://huggingface.co/stabilityai/stable-diffusion-3.5-large/blob/main/LICENSE.md",
+        gated=True,
+        parameters=8_056_627_520,
         steps=28,
         guidance=3.5,
     ),
@@ -97,6 +112,7 @@ _SPECS = (
         objective="v_prediction",
         size=64,
         licence="apache-2.0",
+        parameters=9_508_820,
         steps=20,
         guidance=3.5,
     ),
