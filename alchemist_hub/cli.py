@@ -146,10 +146,12 @@ def evaluate(
     seeds: Annotated[int, typer.Option(help="Pictures per prompt and side.", min=1)] = 1,
 ) -> None:
     """Paint the same prompts and seeds with two checkpoints of the miniature and report who wins."""
+    from alchemist_hub import models
     from alchemist_hub.evaluation.judges import JudgeNetwork
     from alchemist_hub.evaluation.report import evaluate as report
     from alchemist_hub.miniature.world import prompts as world_prompts
 
+    spec = models.model("mini")
     report(
         base or weights() / "base",
         {"tuned": tuned or weights() / "tuned"},
@@ -157,6 +159,8 @@ def evaluate(
         seeds=range(seeds),
         judge=JudgeNetwork.load(weights() / "judge"),
         out=out,
+        steps=spec.steps,
+        guidance=spec.guidance,
     )
     print(out)
 

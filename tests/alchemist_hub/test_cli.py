@@ -88,6 +88,11 @@ def test_sample_to_a_place_that_cannot_be_written(
     assert "cannot be written" in capsys.readouterr().err
 
 
+def test_evaluate_writes_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("evaluate", "--prompts", "2", "--out", str(tmp_path), monkeypatch=monkeypatch) == 0
+    assert (tmp_path / "report.html").stat().st_size > 1000
+
+
 def test_an_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
