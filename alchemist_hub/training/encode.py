@@ -92,55 +92,66 @@ def encode(
     cannot be decoded, or a cache that cannot be written.
     """
     shown = rows.select(layout.rows)
-    latents = cache / _key("latents", fingerprint, layout.digest(), hashes["vae"], flip)
+    latents = _latent_parts(cache / _key("latents", fingerprint, layout.digest(), hashes["vae"], flip), layout)
     text_hashes = [hashes.get(part) for part in family.text_parts]
     texts = cache / _key("text", fingerprint, layout.digest(), text_hashes, t5)
-    parts = [
-        (_part(latents, layout.buckets[bucket], start), layout.buckets[bucket], members[start : start + PART])
-        for bucket, members in enumerate(map(layout.members, range(len(layout.buckets))))
-        for start in range(0, len(members), PART)
-    ]
-    prompts = {
+    captions = {
         texts / f"{start:08d}.safetensors": shown["prompt"][start : start + PART]
         for start in range(0, len(shown), PART)
     }
-    extra = texts / f"{_key('validation', *validation)}.safetensors"
+    asked = {texts / f"{_key('validation', *validation)}.safetensors": list(validation)} if validation else {}
     empty = texts / "unconditional.safetensors"
-    missing_latents = [part for part in parts if not part[0].is_file()]
-    missing_texts = {
-        file: wanted
-        for file, wanted in {**prompts, extra: list(validation)}.items()
-        if wanted and not file.is_file()
-    }
+    missing_latents = [part for part in latents if not part.file.is_file()]
+    missing_texts = {file: prompts for file, prompts in (captions | asked).items() if not file.is_file()}
     if missing_latents or missing_texts or not empty.is_file():
         pipe = _encoders(family, base, t5, device)
-        for file, wanted in track(missing_texts.items(), "encoding prompts", disable=not progress):
-            _write(file, _on_cpu(family.texts, pipe, wanted))
+        for file, prompts in track(missing_texts.items(), "encoding prompts", disable=not progress):
+            _write(file, _on_cpu(family.texts, pipe, prompts))
         _write(empty, _on_cpu(family.unconditional, pipe))
-        for file, size, members in track(missing_latents, "encoding pictures", disable=not progress):
-            _write(file, _encode_images(pipe, _pixels(shown, members, size), flip=flip))
+        for part in track(missing_latents, "encoding pictures", disable=not progress):
+            _write(part.file, _encode_images(pipe, _pixels(shown, part.members, part.size), flip=flip))
         del pipe
-        gc.collect()
-        if torch.device(device).type == "cuda":
-            torch.cuda.empty_cache()
-    places = {
-        index: (number, place) for number, (_, _, members) in enumerate(parts) for place, index in enumerate(members)
-    }
+        _give_back(torch.device(device))
+    places = {index: (number, at) for number, part in enumerate(latents) for at, index in enumerate(part.members)}
     return Encodings(
-        latent_parts=tuple(load_file(file) for file, _, _ in parts),
-        text_parts=tuple(load_file(file) for file in prompts),
+        latent_parts=tuple(load_file(part.file) for part in latents),
+        text_parts=tuple(load_file(file) for file in captions),
         unconditional=load_file(empty),
-        validation=load_file(extra) if validation else {},
+        validation={name: tensor for file in asked for name, tensor in load_file(file).items()},
         place_N2=tuple(places[index] for index in range(len(shown))),
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """One file of latents: pictures of one bucket."""
+
+    file: Path
+    size: Size
+    members: list[int]
+
+
+def _latent_parts(folder: Path, layout: Layout) -> list[_Part]:
+    return [
+        _Part(
+            file=folder / f"{size[0]}x{size[1]}-{start:08d}.safetensors",
+            size=size,
+            members=layout.members(bucket)[start : start + PART],
+        )
+        for bucket, size in enumerate(layout.buckets)
+        for start in range(0, len(layout.members(bucket)), PART)
+    ]
+
+
+def _give_back(device: torch.device) -> None:
+    """Return the memory of models that are no longer referred to."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
 def _key(kind: str, *parts: Any) -> str:
     return f"{kind}-{hashlib.sha256(json.dumps([PART, *parts]).encode()).hexdigest()[:16]}"
-
-
-def _part(folder: Path, size: Size, start: int) -> Path:
-    return folder / f"{size[0]}x{size[1]}-{start:08d}.safetensors"
 
 
 def _pixels(rows: Any, members: Sequence[int], size: Size) -> Tensor:

@@ -1,11 +1,5 @@
 import json
-import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -21,7 +15,6 @@ from alchemist_hub.training.loop import learning_rate, train
 from alchemist_hub.training.recipes import TrainingRecipe, miniature
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
-ROOT = Path(__file__).parents[3]
 
 
 def recipe(**settings) -> TrainingRecipe:
@@ -91,49 +84,6 @@ def test_a_finished_run_is_not_repeated(v_pipeline: Path, data: Path, cache: Pat
     written = (result / WEIGHTS).stat().st_mtime_ns
     assert train(recipe(), **arguments) == result
     assert (result / WEIGHTS).stat().st_mtime_ns == written
-
-
-KILLED = """
-import sys
-from pathlib import Path
-from alchemist_hub.training.loop import train
-from alchemist_hub.training.recipes import TrainingRecipe
-import json
-base, data, out, cache, recipe = sys.argv[1:]
-train(TrainingRecipe.from_dict(json.loads(recipe)), base=base, data=data, out=out, cache=Path(cache), progress=False)
-"""
-
-
-def kill_after(lines: int, arguments: list[str], log: Path) -> int:
-    """Run KILLED and send SIGKILL when its log has that many lines; return its exit status."""
-    child = subprocess.Popen([sys.executable, "-c", KILLED, *arguments], cwd=ROOT, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 120
-    while child.poll() is None and time.monotonic() < deadline:
-        if log.exists() and log.read_bytes().count(b"\n") >= lines:
-            os.kill(child.pid, signal.SIGKILL)
-            break
-        time.sleep(0.002)
-    child.communicate(timeout=30)
-    return child.returncode
-
-
-def test_resume_after_kill_ends_in_the_same_weights_and_the_same_log(
-    v_pipeline: Path, data: Path, cache: Path, tmp_path: Path
-):
-    settings = recipe(steps=20, checkpoint_every=3, warmup=5, timesteps="logit_normal", attention="plain")
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    arguments = {"base": v_pipeline, "data": data, "cache": cache, "progress": False}
-    train(settings, out=whole, **arguments)
-
-    lines = random.randrange(4, 14)
-    texts = [str(v_pipeline), str(data), str(cut), str(cache), json.dumps(settings.to_dict())]
-    assert kill_after(lines, texts, cut / "log.jsonl") == -signal.SIGKILL
-    assert (cut / "snapshots").is_dir()
-    assert not (cut / "pipeline").exists()
-
-    train(settings, out=cut, **arguments)
-    assert (cut / "log.jsonl").read_bytes() == (whole / "log.jsonl").read_bytes(), f"killed after {lines} steps"
-    assert (cut / "pipeline" / WEIGHTS).read_bytes() == (whole / "pipeline" / WEIGHTS).read_bytes()
 
 
 def test_smaller_forward_passes_give_the_same_training(v_pipeline: Path, data: Path, cache: Path, tmp_path: Path):
