@@ -1,5 +1,6 @@
 """The `alchemist` command: one thin shell per room. Heavy packages are imported by the command that needs them."""
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ def main() -> None:
     """Run the command line: a user's mistake is one line on stderr and exit status 2, an interrupt is 130."""
     for library in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
         os.environ.setdefault(library, "error")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of kernels that it would fetch if it could
     try:
         make_app()()
     except (HubError, CurationError) as error:
@@ -72,8 +74,8 @@ def serve() -> None:
 
 def train(
     model: Annotated[str, typer.Argument(help="Model key: sd15, sd21, sdxl, sd35m, sd35l or mini.")],
-    data: Annotated[Path, typer.Option(help="Frozen data set: RUN/dataset of a curation run.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run; the checkpoint is its pipeline/.")],
+    data: Annotated[Path | None, typer.Option(help="Frozen data set: RUN/dataset of a curation run.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; the checkpoint is its pipeline/.")] = None,
     base: Annotated[str, typer.Option(help="Folder or Hub repository; the model's own base unless given.")] = "",
     cache: Annotated[Path | None, typer.Option(help="Folder of encodings that several runs share.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
@@ -87,10 +89,21 @@ def train(
         list[str] | None,
         typer.Option("--set", help="Any number of the recipe, as name=value: --set buckets=square. Repeatable."),
     ] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log to RUN/tensorboard.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what memory it takes, and train nothing.")] = False,
+    gpu_memory: Annotated[
+        str | None, typer.Option(help="Of each card, as 80GiB or 24GB; this machine's own unless given.")
+    ] = None,
 ) -> None:
-    """Fine-tune a base on a data set, by the model's recipe; run again, it goes on where it was stopped."""
+    """Fine-tune a base on a data set, by the model's recipe; run again, it goes on where it was stopped.
+
+    A run that does not fit the card is refused before anything is loaded, with the nearest settings that do.
+    """
     from alchemist_hub import models
-    from alchemist_hub.training import loop, recipes
+    from alchemist_hub.sampling import hide_loading_bars
+    from alchemist_hub.training import fitting, loop, recipes
+    from alchemist_hub.training.hardware import card_memory, launched_processes
+    from alchemist_hub.training.memory import parse_size
 
     spec = models.model(model)
     asked = {
@@ -101,7 +114,17 @@ def train(
         "seed": seed,
     }
     overrides = {name: value for name, value in asked.items() if value is not None} | recipes.parse(settings or [])
-    print(loop.train(recipes.recipe(spec.key, **overrides), base=base or spec.base, data=data, out=out, cache=cache))
+    recipe = recipes.recipe(spec.key, **overrides)
+    memory = parse_size(gpu_memory) if gpu_memory else card_memory()
+    if plan and memory:
+        fitting.show_plan(recipe, spec, memory, processes=launched_processes())
+        return
+    if plan or data is None or out is None:
+        raise HubError("no GPU here: --plan takes --gpu-memory" if plan else "nothing to do: name --data and --out")
+    if memory:
+        fitting.admit(recipe, spec, memory, processes=launched_processes())
+    hide_loading_bars()
+    print(loop.train(recipe, base=base or spec.base, data=data, out=out, cache=cache, tensorboard=tensorboard))
 
 
 def sample(

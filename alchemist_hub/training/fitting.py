@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from rich.console import Console
 
 from alchemist_hub.errors import TrainingError
 from alchemist_hub.models import ModelSpec
 from alchemist_hub.training.memory import GiB, Plan, Settings, gib, plan_of, standing_of, table
+from alchemist_hub.training.recipes import TrainingRecipe
 
 # Left free on a card: the CUDA context, the workspace of kernels, and what the allocator cannot use. Our choice.
 RESERVE_FIXED, RESERVE_SHARE = 2 * GiB, 0.05
@@ -46,13 +47,45 @@ def ladder(start: Settings) -> Iterator[Settings]:
     yield from _smaller(replace(average_on_host, weights="bfloat16", optimizer="adamw8bit"))
 
 
-def show_plan(
-    spec: ModelSpec, gpu_memory: int, *, size: int | None = None, micro_batch_size: int = 1, processes: int = 1
-) -> Plan:
-    """Print what fine-tuning a model key takes on cards of `gpu_memory` bytes, and return it. Errors as `fitting`."""
+def settings_of(recipe: TrainingRecipe, spec: ModelSpec, processes: int) -> Settings:
+    """Return what a recipe says about memory."""
+    named = {field.name: getattr(recipe, field.name) for field in fields(Settings) if hasattr(recipe, field.name)}
+    pictures = recipe.micro_batch_size or max(1, recipe.batch_size // processes)
+    return Settings(
+        **named
+        | {"size": recipe.size or spec.size, "micro_batch_size": pictures, "processes": processes}
+        | {"accumulates": recipe.batch_size > pictures * processes}
+    )
+
+
+def admit(recipe: TrainingRecipe, spec: ModelSpec, gpu_memory: int, *, processes: int = 1) -> Plan:
+    """Return the plan of a recipe on cards of `gpu_memory` bytes.
+
+    Raises `TrainingError` where it does not fit, with the nearest settings that do, as the command line takes them.
+    """
+    asked = plan_of(spec, settings_of(recipe, spec, processes))
+    if asked.peak <= usable(gpu_memory):
+        return asked
+    settings = asked.settings
+    nearest = fitting(
+        spec, gpu_memory, size=settings.size, micro_batch_size=settings.micro_batch_size, processes=processes
+    )
+    changed = [
+        f"--set {field.name}={str(getattr(nearest.settings, field.name)).lower()}"
+        for field in fields(Settings)
+        if hasattr(recipe, field.name) and getattr(nearest.settings, field.name) != getattr(settings, field.name)
+    ]
+    raise TrainingError(
+        f"{spec.key} as asked needs {gib(asked.peak)} of {gib(gpu_memory)}, of which {gib(usable(gpu_memory))} may be "
+        f"planned for; {gib(nearest.peak)} with {' '.join(changed)}"
+    )
+
+
+def show_plan(recipe: TrainingRecipe, spec: ModelSpec, gpu_memory: int, *, processes: int = 1) -> Plan:
+    """Print what a recipe takes on cards of `gpu_memory` bytes, and return it. Errors as `admit`."""
     console = Console()
     with console.status("measuring activations"):
-        found = fitting(spec, gpu_memory, size=size, micro_batch_size=micro_batch_size, processes=processes)
+        found = admit(recipe, spec, gpu_memory, processes=processes)
     console.print(f"{spec.name} at {found.settings.size} px: {found.settings}")
     console.print(table(found))
     console.print(f"of {gib(gpu_memory)}, {gib(usable(gpu_memory))} may be planned for; the rest is a reserve")

@@ -17,6 +17,16 @@ def hardware(device: torch.device, processes: int) -> str:
     return f"{platform.machine()}, {os.cpu_count()} cores, {processes * torch.get_num_threads()} threads"
 
 
+def card_memory() -> int | None:
+    """Return the bytes of this process's card, None where there is none."""
+    return torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
+
+
+def launched_processes() -> int:
+    """Return how many processes `accelerate launch` or torchrun has started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @dataclass
 class Meter:
     """Watts as the driver tells them, where it does; assumed for a processor."""

@@ -41,6 +41,10 @@ def test_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         (("train", "mini", "--data", "{tmp}", "--out", "{tmp}/run", "--steps", "0"), "steps is 0"),
         (("train", "mini", "--data", "{tmp}", "--out", "{tmp}/run", "--set", "stepz=3"), "has no stepz; it has steps"),
         (("train", "mini", "--data", "{tmp}", "--out", "{tmp}/run", "--set", "flip"), "expected name=value"),
+        (("train", "mini", "--plan"), "--plan takes --gpu-memory"),
+        (("train", "mini", "--plan", "--gpu-memory", "much"), "'much' is no amount of memory"),
+        (("train", "mini", "--plan", "--gpu-memory", "2200MiB"), "needs"),
+        (("train", "mini", "--data", "{tmp}"), "name --data and --out"),
         (("curate", "funnel", "{tmp}/nowhere"), "nowhere"),
     ],
 )
