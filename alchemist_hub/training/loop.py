@@ -69,7 +69,7 @@ def train(
         return result
 
     started = time.monotonic()
-    accelerator = Accelerator()
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available())  # said, so that several processes may be on CPUs
     device, processes, first = accelerator.device, accelerator.num_processes, accelerator.is_main_process
     pictures, passes = _passes(recipe, processes)
     denoiser = family.denoiser(base_folder)
