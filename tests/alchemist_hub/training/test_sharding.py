@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import nn
 
@@ -21,14 +20,13 @@ LOOP = """
 import json, sys
 from pathlib import Path
 import torch
-from accelerate import Accelerator
 from diffusers import SD3Transformer2DModel, UNet2DConditionModel
 from alchemist_hub.training import checkpoint, sharding
 from alchemist_hub.training.average import Average
 from alchemist_hub.training.draws import seeded
 from alchemist_hub.training.optimizer import new_optimizer
 
-accelerator = Accelerator(cpu=True)
+accelerator = sharding.new_accelerator()
 
 def unet():
     return UNet2DConditionModel(
@@ -104,7 +102,7 @@ def job(out: Path, model: str, **settings) -> dict:
 
 
 def run(processes: int, jobs: list[dict]) -> None:
-    """Run LOOP in as many processes, told about each other as `accelerate launch` does it."""
+    """Run LOOP in as many processes, told about each other as torchrun does it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -121,7 +119,7 @@ def run(processes: int, jobs: list[dict]) -> None:
         for rank in range(processes)
     ]
     try:
-        errors = [child.communicate(timeout=250)[1] for child in children]
+        errors = [child.communicate(timeout=600)[1] for child in children]
     finally:
         for child in children:
             child.kill()
@@ -142,6 +140,7 @@ def flat(values: list[list[float]]) -> list[float]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("model", ["unet", "transformer"])
 def test_two_processes_train_as_one_and_resume_each_others_snapshots(model: str, tmp_path: Path):
     one, two = tmp_path / "one", tmp_path / "two"
@@ -174,6 +173,7 @@ def test_two_processes_train_as_one_and_resume_each_others_snapshots(model: str,
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_moments_in_8_bits_pass_between_one_process_and_two(tmp_path: Path):
     pytest.importorskip("bitsandbytes")
     eight = {"optimizer": "adamw8bit", "dtype": "bfloat16"}
@@ -198,7 +198,7 @@ def test_moments_in_8_bits_pass_between_one_process_and_two(tmp_path: Path):
 
 
 def test_one_process_keeps_a_model_and_its_batch_as_they_are():
-    model, accelerator = nn.Linear(3, 2), Accelerator(cpu=True)
+    model, accelerator = nn.Linear(3, 2), sharding.new_accelerator()
     sharding.shard(model, accelerator)
     weights = dict(model.named_parameters())
     assert type(model) is nn.Linear and all(type(weight) is nn.Parameter for weight in weights.values())
