@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 
 from alchemist_hub import __version__
 from alchemist_hub.errors import TrainingError
@@ -36,7 +35,7 @@ from alchemist_hub.training.families import family_of
 from alchemist_hub.training.hardware import Meter, hardware
 from alchemist_hub.training.journal import journal
 from alchemist_hub.training.layout import lay_out, table_of
-from alchemist_hub.training.optimizer import local, new_optimizer
+from alchemist_hub.training.optimizer import new_optimizer
 from alchemist_hub.training.recipes import TrainingRecipe
 from alchemist_hub.training.schedule import Schedule
 from alchemist_hub.training.validation import averaged, paint
@@ -63,14 +62,15 @@ def train(
     family, schedule = family_of(checkpoint.pipeline_class(base_folder)), Schedule.read(base_folder)
     rows, fingerprint = _read(data)
     hashes = checkpoint.component_hashes(base_folder)
-    _claim(out, {"recipe": recipe.to_dict(), "data": fingerprint, "base": hashes})
+    accelerator = sharding.new_accelerator()
+    device, processes, first = accelerator.device, accelerator.num_processes, accelerator.is_main_process
+    with accelerator.main_process_first():
+        _claim(out, {"recipe": recipe.to_dict(), "data": fingerprint, "base": hashes})
     if (result / checkpoint.RECORD).is_file():
         shutil.rmtree(out / "snapshots", ignore_errors=True)  # if the run was killed between its last two lines
         return result
 
     started = time.monotonic()
-    accelerator = Accelerator(cpu=not torch.accelerator.is_available())  # said, so that several processes may be on CPUs
-    device, processes, first = accelerator.device, accelerator.num_processes, accelerator.is_main_process
     pictures, passes = _passes(recipe, processes)
     denoiser = family.denoiser(base_folder)
     checkpoint.stored_dtypes(base_folder / family.component, denoiser.state_dict())  # refused now, not at the end
@@ -115,9 +115,8 @@ def train(
     step, seconds_before = 0, 0.0
     if snapshot := checkpoint.load_snapshot(out / "snapshots"):
         step, seconds_before = snapshot.step, snapshot.seconds
-        for name, value in sharding.parts(snapshot.weights, weights).items():
-            local(weights[name].data).copy_(local(value))
-        average.load(sharding.parts(snapshot.average, weights))
+        sharding.load(weights, snapshot.weights)
+        average.load(snapshot.average)
         checkpoint.restore_optimizer(optimizer, list(weights), sharding.parts(snapshot.optimizer, weights))
 
     with journal(

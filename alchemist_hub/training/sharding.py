@@ -19,10 +19,8 @@ from diffusers.models.attention import BasicTransformerBlock, JointTransformerBl
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
-
-from alchemist_hub.errors import TrainingError
 
 # What is gathered at once: the blocks that hold nearly all weights of a UNet and of an SD3 transformer.
 _BLOCKS = (BasicTransformerBlock, ResnetBlock2D, JointTransformerBlock)
@@ -50,13 +48,11 @@ def shard(model: nn.Module, accelerator: Accelerator) -> None:
         fully_shard(block, mesh=mesh, mp_policy=precision)
 
 
-def own_rows(batch_size: int, accelerator: Accelerator) -> slice:
-    """Return which rows of a batch are this process's. Raises `TrainingError` where they do not come out even."""
-    processes = accelerator.num_processes
-    if batch_size % processes:
-        raise TrainingError(f"a batch of {batch_size} cannot be shared by {processes} processes; make it a multiple")
-    count = batch_size // processes
-    return slice(accelerator.process_index * count, (accelerator.process_index + 1) * count)
+def split_again(model: nn.Module) -> None:
+    """Give up the whole weights that a forward pass without a backward one leaves behind: they may be out of date."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def clip(model: nn.Module, max_norm: float) -> float:

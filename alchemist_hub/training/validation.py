@@ -15,7 +15,7 @@ from torch import Tensor
 from alchemist_hub.models import ModelSpec
 from alchemist_hub.sampling import rescaling
 from alchemist_hub.training.families import Family, Text
-from alchemist_hub.training.optimizer import local
+from alchemist_hub.training.sharding import local, split_again
 
 
 @torch.no_grad()
@@ -46,6 +46,7 @@ def paint(
             generator=torch.Generator("cpu").manual_seed(number),
             **rescaling(pipe),
         ).images
+    split_again(denoiser)
     denoiser.train()
     return pictures
 

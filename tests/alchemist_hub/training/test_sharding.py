@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from alchemist_hub.errors import TrainingError
 from alchemist_hub.training import sharding
 
 ROOT = Path(__file__).parents[3]
@@ -55,7 +54,8 @@ def run(job):
         sharding.load(weights, snapshot.weights)
         average.load(snapshot.average)
         checkpoint.restore_optimizer(optimizer, list(weights), sharding.parts(snapshot.optimizer, weights))
-    rows, lines = sharding.own_rows(4, accelerator), []
+    count = 4 // accelerator.num_processes
+    rows, lines = slice(accelerator.process_index * count, (accelerator.process_index + 1) * count), []
     while step < job["steps"]:
         draw = seeded("step", step)
         x, t = torch.randn(4, 4, 8, 8, generator=draw)[rows], torch.randint(0, 1000, (4,), generator=draw)[rows]
@@ -197,12 +197,11 @@ def test_moments_in_8_bits_pass_between_one_process_and_two(tmp_path: Path):
     assert any(tensor.dtype == torch.uint8 for tensor in snapshot(two, "optimizer").values())
 
 
-def test_one_process_keeps_a_model_and_its_batch_as_they_are():
+def test_one_process_keeps_a_model_as_it_is():
     model, accelerator = nn.Linear(3, 2), sharding.new_accelerator()
     sharding.shard(model, accelerator)
     weights = dict(model.named_parameters())
     assert type(model) is nn.Linear and all(type(weight) is nn.Parameter for weight in weights.values())
-    assert list(range(6))[sharding.own_rows(6, accelerator)] == list(range(6))
     assert all(torch.equal(sharding.whole(weights, accelerator)[name], weight) for name, weight in weights.items())
     assert sharding.parts({"weight/step": torch.ones(())}, weights) == {"weight/step": torch.ones(())}
     sharding.load(weights, {name: torch.ones_like(weight) for name, weight in weights.items()})
@@ -214,17 +213,3 @@ def test_gradients_are_clipped_and_their_norm_is_told():
     model.weight.grad = torch.tensor([[3.0, 4.0]])
     assert sharding.clip(model, 1.0) == pytest.approx(5.0)
     assert model.weight.grad.norm().item() == pytest.approx(1.0, rel=1e-5)
-
-
-class Of:
-    """What an accelerator says about its processes."""
-
-    def __init__(self, processes: int, index: int) -> None:
-        self.num_processes, self.process_index = processes, index
-
-
-def test_the_rows_of_a_batch_are_shared_without_rest():
-    batch = list(range(12))
-    assert [batch[sharding.own_rows(12, Of(3, index))] for index in range(3)] == [batch[:4], batch[4:8], batch[8:]]
-    with pytest.raises(TrainingError, match="a batch of 10 cannot be shared by 4 processes"):
-        sharding.own_rows(10, Of(4, 0))
