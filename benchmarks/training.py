@@ -85,15 +85,15 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "epochs": options.epochs,
         "steps": steps,
         "encoding beside forward and backward": scaled.encoding_shares(),
-        "sides": {side: side_figures(runs[side], steps, options) for side in trainers.sides},
+        "sides": {side: side_figures(runs[side], steps) for side in trainers.sides},
     }
     if options.official:
         found["script"] = script_facts(options)
-        found |= compared(found["sides"], steps)
+        found |= compared(found["sides"])
     return found
 
 
-def side_figures(turns: list[dict[str, Run]], steps: int, options: argparse.Namespace) -> dict[str, Any]:
+def side_figures(turns: list[dict[str, Run]], steps: int) -> dict[str, Any]:
     """Return the figures of one side, a value a turn, and what its medians mean for longer trainings."""
     more = (steps - SHORT) * BATCH
     steady = [more / (turn["long"].cpu_seconds - turn["short"].cpu_seconds) for turn in turns]
@@ -113,7 +113,7 @@ def script_facts(options: argparse.Namespace) -> dict[str, str]:
     return {"sha256": hashlib.sha256(options.official.read_bytes()).hexdigest(), "transforms": transforms}
 
 
-def compared(sides: dict[str, Any], steps: int) -> dict[str, Any]:
+def compared(sides: dict[str, Any]) -> dict[str, Any]:
     """Return ours over the script's, turn by turn, and how far the losses are apart."""
     ours, theirs = sides[OURS], sides[OFFICIAL]
     return {
@@ -250,8 +250,10 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=64, help=f"a multiple of {BATCH}")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of the results")
     options = parser.parse_args()
-    if options.pictures % BATCH or options.official and not options.official.is_file():
-        parser.error(f"--pictures has to be a multiple of {BATCH}, and --official a file")
+    if options.pictures % BATCH or options.epochs * options.pictures // BATCH < max(WINDOWS, SHORT + 1):
+        parser.error(f"--pictures has to be a multiple of {BATCH}, and its --epochs {WINDOWS} steps or more")
+    if options.official and not options.official.is_file():
+        parser.error(f"--official has to be a file, not {options.official}")
     if not (python := shutil.which(options.python)):
         parser.error(f"--python has to be a Python, not {options.python}")
     options.python = str(Path(python).absolute())
