@@ -37,11 +37,12 @@ class Family(ABC):
     text_parts: ClassVar[tuple[str, ...]]  # the components that decide the text encodings
 
     def encoders(self, base: Path, *, t5: bool, device: torch.device | str) -> DiffusionPipeline:
-        """Return the pipeline in `base` without its denoiser, in float32 on `device`."""
+        """Return the pipeline in `base` without its denoiser, in float32 on `device`; T5 in bfloat16 on a card."""
         pipe = self.pipeline.from_pretrained(base, use_safetensors=True, **self._left_out(base, t5))
         for name, part in pipe.components.items():
             if isinstance(part, torch.nn.Module) and name != self.component:
-                part.to(device).float()
+                large = name == "text_encoder_3" and torch.device(device).type == "cuda"
+                part.to(device).bfloat16() if large else part.to(device).float()
         return pipe
 
     def denoiser(self, base: Path) -> ModelMixin:
