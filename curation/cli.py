@@ -263,7 +263,7 @@ def calibrate(
         typer.Option(
             help="What to read. likelihood: whole passes under several prompts. attention: one prompt, and passes end "
             "at the layer where going deeper no longer pays: a fraction of the cost, and by far the weaker judge on "
-            "the miniature (AUC 0.560, likelihood 0.836). all: both, the strongest (0.881), at the likelihood's cost."
+            "the miniature (AUC 0.544, likelihood 0.836). all: both, the strongest (0.881), at the likelihood's cost."
         ),
     ] = StatisticName.ALL,
 ) -> None:
