@@ -66,8 +66,10 @@ def calibrate(
 def lines(calibration: "Calibration") -> list[str]:
     """Return what was chosen and its figures, as people read it."""
     probe, figures = calibration.probe, calibration.held_out
+    depth = figures.get("depth")
+    early = f", reads {depth['read']} of {depth['layers']} layers" if depth else ""
     told = [
-        f"{probe.passes} passes a picture at timesteps {', '.join(map(str, probe.timesteps))}; held out: "
+        f"{probe.passes} passes a picture at timesteps {', '.join(map(str, probe.timesteps))}{early}; held out: "
         f"{figures['pictures']['high']} good, {figures['pictures']['low']} plain"
     ]
     told += [f"  AUC of {name}: {_interval(entry, 'auc')}" for name, entry in figures["auc"].items()]

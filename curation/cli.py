@@ -54,6 +54,14 @@ class EngineName(str, Enum):
     RAY = "ray"
 
 
+class StatisticName(str, Enum):
+    """What a calibration is for: `curation.estimator.fitting.Statistic`."""
+
+    ALL = "all"
+    ATTENTION = "attention"
+    LIKELIHOOD = "likelihood"
+
+
 def make_app(miniature_models: Callable[[], Path] | None) -> typer.Typer:
     """Return the group. `miniature_models`: where the miniature's weights are, unless --models says so."""
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -250,6 +258,14 @@ def calibrate(
     plain: Annotated[str, typer.Option(help="Clean pictures that did not: any source.")],
     out: Annotated[Path, typer.Option(help="The calibration, estimator.json.")],
     family: Annotated[str, typer.Option(help="Whose keywords: stable-diffusion or miniature.")] = "stable-diffusion",
+    statistic: Annotated[
+        StatisticName,
+        typer.Option(
+            help="What to read. likelihood: whole passes under several prompts. attention: one prompt, and passes end "
+            "at the layer where going deeper no longer pays: a fraction of the cost, and by far the weaker judge on "
+            "the miniature (AUC 0.544, likelihood 0.836). all: both, the strongest (0.881), at the likelihood's cost."
+        ),
+    ] = StatisticName.ALL,
 ) -> None:
     """Choose what the estimator reads and how much it counts, on half of your labels, and measure it on the rest."""
     with one_line():
@@ -257,6 +273,7 @@ def calibrate(
 
         from curation.calibrate import calibrate as fit
         from curation.calibrate import lines
+        from curation.estimator.fitting import Search, Statistic
 
         with Bars() as bars:
             bar = bars.add_task("reading the model", total=None)
@@ -266,6 +283,7 @@ def calibrate(
                 plain=plain,
                 out=out,
                 family=family,
+                search=Search(statistic=Statistic(statistic.value)),
                 progress=lambda done, total: bars.update(bar, completed=done, total=total),
             )
         for line in lines(calibration):

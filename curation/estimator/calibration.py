@@ -78,7 +78,7 @@ class Calibration:
     positions: tuple[Position, ...]
     heads: dict[str, Head]  # by column name
     pictures: dict[str, int]  # calibration pictures per label: {"high": .., "low": ..}
-    held_out: dict[str, Any] = field(default_factory=dict)  # figures on labels that took no part, with the controls'
+    held_out: dict[str, Any] = field(default_factory=dict)  # figures on labels that took no part, the controls'; depth
     precision: str = FLOAT32  # that the network answered in
     format: int = FORMAT
 
@@ -89,6 +89,10 @@ class Calibration:
             timestep: tuple(dict.fromkeys(p.layer for p in self.positions if p.timestep == timestep))
             for timestep in dict.fromkeys(position.timestep for position in self.positions)
         }
+
+    def depth(self, running: Sequence[str]) -> int:
+        """Return how many of `running`, the layers in the order they run, a pass needs for the kept positions."""
+        return max((running.index(position.layer) + 1 for position in self.positions), default=0)
 
     def statistics(self, readings: Readings) -> dict[str, np.ndarray]:
         """Return every statistic that the heads use: those measured, and the attention score of each timestep."""

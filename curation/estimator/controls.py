@@ -17,6 +17,7 @@ from curation.estimator.calibration import Calibration, Estimator
 from curation.estimator.denoiser import Denoiser
 from curation.estimator.fitting import DEFAULT_SEARCH, Progress, Search, calibrate
 from curation.estimator.keywords import Family
+from curation.estimator.pipelines import denoiser_of
 
 KEYWORDS = "keywords"  # what the controls stand beside
 
@@ -39,9 +40,16 @@ def build_estimator(
     search: Search = DEFAULT_SEARCH,
     progress: Progress = lambda done, total: None,
 ) -> Calibration:
-    """Calibrate `pipe`, measure it and its controls on `held_out`, save the result as JSON to `out` and return it."""
+    """Calibrate `pipe`, measure it and its controls on `held_out`, save the result as JSON to `out` and return it.
+
+    Where passes end early, the figures also say how deep they go.
+    """
     calibrations = calibrate_with_controls(pipe, calibration, family=family, search=search, progress=progress)
-    result = calibrations[KEYWORDS].with_held_out(held_out_figures(pipe, calibrations, held_out))
+    found, figures = calibrations[KEYWORDS], held_out_figures(pipe, calibrations, held_out)
+    if not found.probe.contrasts:
+        running = denoiser_of(pipe).text_layers()
+        figures["depth"] = {"read": found.depth(running), "layers": len(running)}
+    result = found.with_held_out(figures)
     out.parent.mkdir(parents=True, exist_ok=True)
     result.save(out)
     return result

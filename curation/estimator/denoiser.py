@@ -17,9 +17,10 @@ import torch
 from diffusers import DiffusionPipeline
 
 from curation.errors import CalibrationError
-from curation.estimator.attention import StopPass
+from curation.estimator.attention import StopPass, text_attention
 from curation.images import resize
 
+ANY_TIMESTEP = 250  # where a pass is run for the order of its layers alone
 FLOAT32, BFLOAT16 = "float32", "bfloat16"  # precisions that a network may answer in
 PICTURES, SIDE = 32, 512  # pictures a pass at this side in pixels, fewer at a larger one (ours)
 
@@ -134,6 +135,22 @@ class Denoiser(ABC):
         with suppress(StopPass):
             return self.forward(z_BChw.to(self.network.dtype), timestep, text).float()
         return None
+
+    def text_layers(self) -> tuple[str, ...]:
+        """Return the layers in which the picture attends to the text, in the order they run."""
+        ran: list[str] = []
+        hooks = [
+            module.register_forward_pre_hook(lambda *_, name=name: ran.append(name))
+            for name, module in text_attention(self.network).items()
+        ]
+        config = self.network.config
+        shape = (1, config.in_channels, config.sample_size, config.sample_size)
+        try:
+            self.predict(torch.zeros(shape, device=self.vae.device), ANY_TIMESTEP, self.encode(""))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return tuple(ran)
 
     @abstractmethod
     def schedule(self) -> tuple[torch.Tensor, str]:

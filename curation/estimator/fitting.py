@@ -8,6 +8,7 @@ Shapes: B pictures, F features.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from itertools import combinations
 
 import numpy as np
@@ -15,29 +16,40 @@ from diffusers import DiffusionPipeline
 
 from curation.errors import CalibrationError
 from curation.estimator import score
+from curation.estimator.attention import NORMS
 from curation.estimator.calibration import ATTENTION, IMPACT, LIKELIHOOD, Calibration, Head, Term
 from curation.estimator.denoiser import Denoiser, Token
 from curation.estimator.keywords import Keywords
 from curation.estimator.likelihood import Probe, Readings, measure
 from curation.estimator.pipelines import denoiser_of
-from curation.estimator.positions import choose_attention, kept_positions
+from curation.estimator.positions import Choice, choose_attention, kept_positions, shallowest
 
 Progress = Callable[[int, int], None]
 READ_TOKENS = ("start", "word", "end")  # padding positions are all alike and can dominate the norms
+LIKELIHOOD_KINDS = ("ratio", "relative")
+
+
+class Statistic(str, Enum):
+    """What a calibration is for. One alone is chosen to be cheap alone: together, whole passes are paid for anyway."""
+
+    ALL = "all"
+    ATTENTION = "attention"
+    LIKELIHOOD = "likelihood"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
     """What a calibration may choose from, and what it may spend."""
 
+    statistic: Statistic = Statistic.ALL
     timesteps: tuple[int, ...] = (100, 200, 300, 400, 500, 600, 700, 800)
     contrasts: tuple[tuple[str, ...], ...] = ()  # sets of alternatives to try; (): each, each two, all
     roles: tuple[str, ...] = READ_TOKENS
-    layers: tuple[str, ...] | None = None  # whose activations may be kept; all unless given. Early ones are cheap
     kept: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)  # positions a timestep
     ridges: tuple[float, ...] = (1.0, 3.0, 10.0, 30.0, 100.0)
     max_passes: int = 24  # forward passes a picture of the result
     slack: float = 0.002  # AUC given away for a cheaper probe
+    standard_errors: float = 1.0  # of the best depth's AUC, given away for shorter passes; attention alone
     draws: int = 2
     noise_seed: int = 0
     folds: int = 5
@@ -45,7 +57,9 @@ class Search:
     batch: int | None = None  # pictures a pass; None: what the model's native size asks for
 
     def menus(self, keywords: Keywords) -> tuple[tuple[str, ...], ...]:
-        """Return the sets of alternatives to try."""
+        """Return the sets of alternatives to try; attention alone asks none."""
+        if self.statistic == Statistic.ATTENTION:
+            return ((),)
         roles = tuple(keywords.against)
         sizes = sorted({1, min(2, len(roles)), len(roles)})
         return self.contrasts or tuple(menu for size in sizes for menu in combinations(roles, size))
@@ -81,7 +95,7 @@ def calibrate(
     )
     tokens = [token for token in denoiser.tokens(keywords.quality) if token.role in search.roles]
     indices = [token.index for token in tokens]
-    layers = None if search.layers is None else dict.fromkeys(search.timesteps, search.layers)
+    layers = _layers(denoiser, search)
     readings = measure(denoiser, probe, images, tokens=indices, layers=layers, progress=progress)
     found = fit(readings, probe, labels_B, tokens=tokens, model=denoiser.fingerprint(), search=search)
     return replace(found, precision=denoiser.precision)
@@ -90,27 +104,30 @@ def calibrate(
 def fit(
     readings: Readings, probe: Probe, labels_B: np.ndarray, *, tokens: Sequence[Token], model: str, search: Search
 ) -> Calibration:
-    """Choose and weigh what `readings` of `probe` say about the labels."""
+    """Choose and weigh what `readings` of `probe` say about the labels.
+
+    For attention alone their layers are in running order, and how deep the passes go is chosen too.
+    """
     if not all(np.isfinite(values).all() for values in (readings.norms_BTNLK, *readings.statistics.values())):
         raise CalibrationError("the model answers with values that are not numbers; load it in float32")
     fold_B = score.folds(labels_B, count=search.folds, seed=search.seed)
-    norm, kept, attention = choose_attention(readings, labels_B, fold_B, search.kept)
-    statistics = readings.statistics | {f"attention@{t}": attention[i] for i, t in enumerate(probe.timesteps)}
+    choice = None if search.statistic == Statistic.LIKELIHOOD else _choice(readings, labels_B, fold_B, search)
+    statistics = _considered(readings, probe, choice, search.statistic)
     chosen = choose_probe(statistics, probe, labels_B, fold_B, search)
     names = {
         IMPACT: statistic_names(statistics, chosen.contrasts, chosen.timesteps),
-        ATTENTION: [f"attention@{timestep}" for timestep in chosen.timesteps],
-        LIKELIHOOD: statistic_names(statistics, chosen.contrasts, chosen.timesteps, kinds=("ratio", "relative")),
+        ATTENTION: [f"attention@{timestep}" for timestep in chosen.timesteps if choice],
+        LIKELIHOOD: statistic_names(statistics, chosen.contrasts, chosen.timesteps, kinds=LIKELIHOOD_KINDS),
     }
     return Calibration(
         model=model,
         probe=chosen,
-        norm=norm,
+        norm=choice.norm if choice else NORMS[0],
         positions=tuple(
             position
-            for timestep in chosen.timesteps
+            for timestep in (chosen.timesteps if choice else ())
             for position in kept_positions(
-                readings, labels_B, tokens, timesteps=probe.timesteps, timestep=timestep, norm=norm, kept=kept
+                readings, labels_B, tokens, timesteps=probe.timesteps, timestep=timestep, choice=choice
             )
         ),
         heads={column: fit_head(statistics, used, labels_B, fold_B, search) for column, used in names.items() if used},
@@ -175,6 +192,34 @@ def fit_head(
         ridge=ridge,
         cross_validated_auc=auc,
     )
+
+
+def _layers(denoiser: Denoiser, search: Search) -> dict[int, tuple[str, ...]] | None:
+    """Return the layers to record by timestep, None: all, as the network names them."""
+    if search.statistic == Statistic.ATTENTION:
+        return dict.fromkeys(search.timesteps, denoiser.text_layers())
+    return None if search.statistic == Statistic.ALL else {}
+
+
+def _choice(readings: Readings, labels_B: np.ndarray, fold_B: np.ndarray, search: Search) -> Choice:
+    """Return what to read of attention: from all layers, or alone, from as few of the first ones as will do."""
+    count = len(readings.layers)
+    if search.statistic == Statistic.ALL:
+        return choose_attention(readings, labels_B, fold_B, search.kept, (count,))[count]
+    choices = choose_attention(readings, labels_B, fold_B, search.kept, range(1, count + 1))
+    return shallowest(choices, labels_B, standard_errors=search.standard_errors)
+
+
+def _considered(
+    readings: Readings, probe: Probe, choice: Choice | None, statistic: Statistic
+) -> dict[str, np.ndarray]:
+    """Return the statistics that the calibration may use."""
+    attention = zip(probe.timesteps, choice.columns, strict=True) if choice else ()
+    found = {f"attention@{timestep}": column_B for timestep, column_B in attention}
+    if statistic == Statistic.LIKELIHOOD:
+        names = statistic_names(readings.statistics, probe.contrasts, probe.timesteps, kinds=LIKELIHOOD_KINDS)
+        return {name: readings.statistics[name] for name in names}
+    return found if statistic == Statistic.ATTENTION else readings.statistics | found
 
 
 def _checked(images: Sequence[np.ndarray], labels_B: np.ndarray, fold_count: int) -> np.ndarray:

@@ -4,7 +4,7 @@ Shapes: B pictures, T timesteps, N norms, L layers, K tokens, F = L * K activati
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,24 +15,51 @@ from curation.estimator.denoiser import Token
 from curation.estimator.likelihood import Readings
 
 
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which norm to read, and how many positions to keep among the first `depth` layers of the readings."""
+
+    depth: int
+    norm: str
+    kept: int
+    columns: tuple[np.ndarray, ...]  # score_B a timestep, each picture's with positions chosen without its fold
+    quality: float  # the columns' AUC, mean over timesteps
+
+
 def choose_attention(
-    readings: Readings, labels_B: np.ndarray, fold_B: np.ndarray, counts: Sequence[int]
-) -> tuple[str, int, list[np.ndarray]]:
-    """Return the norm and the number of positions (out of `counts`) that separate best, and a score_B a timestep.
+    readings: Readings, labels_B: np.ndarray, fold_B: np.ndarray, counts: Sequence[int], depths: Sequence[int]
+) -> dict[int, Choice]:
+    """Return for each depth the norm and the number of positions (out of `counts`) that separate best.
 
     Each picture is scored with positions chosen without its fold, so that later weights do not trust attention
     more than it deserves.
     """
-    best: tuple[float, str, int, list[np.ndarray]] = (-1.0, "", 0, [])
+    best: dict[int, Choice] = {}
     for index, norm in enumerate(NORMS):
         norms_TBF = [_flat(readings, t, index) for t in range(readings.norms_BTNLK.shape[1])]
         ranked = [_rank_without_each_fold(x_BF, labels_B, fold_B) for x_BF in norms_TBF]
-        for kept in sorted({min(count, norms_TBF[0].shape[1]) for count in counts}):
-            columns = [_out_of_fold(x_BF, fold_B, orders, kept) for x_BF, orders in zip(norms_TBF, ranked, strict=True)]
-            quality = float(np.mean([score.auc(column, labels_B) for column in columns]))
-            if quality > best[0]:
-                best = (quality, norm, kept, columns)
-    return best[1:]
+        for depth in depths:
+            features = depth * len(readings.tokens)
+            early = [[ranking.among(features) for ranking in rankings] for rankings in ranked]
+            for kept in sorted({min(count, features) for count in counts}):
+                columns = tuple(_out_of_fold(x_BF, fold_B, r, kept) for x_BF, r in zip(norms_TBF, early, strict=True))
+                quality = float(np.mean([score.auc(column, labels_B) for column in columns]))
+                if depth not in best or quality > best[depth].quality:
+                    best[depth] = Choice(depth=depth, norm=norm, kept=kept, columns=columns, quality=quality)
+    return best
+
+
+def shallowest(choices: dict[int, Choice], labels_B: np.ndarray, *, standard_errors: float) -> Choice:
+    """Return the choice of the least depth that is within `standard_errors` of the best one's quality.
+
+    The one-standard-error rule (Breiman et al. 1984; Hastie et al., The Elements of Statistical Learning, 7.10), the
+    error of the best by bootstrap over pictures.
+    """
+    best = max(choices.values(), key=lambda choice: choice.quality)
+    columns = {str(index): column for index, column in enumerate(best.columns)}
+    quality_R = np.mean(list(score.bootstrap_aucs(columns, labels_B).values()), axis=0)
+    least = best.quality - standard_errors * float(quality_R.std())
+    return choices[min(depth for depth, choice in choices.items() if choice.quality >= least)]
 
 
 @dataclass(frozen=True)
@@ -48,6 +75,10 @@ class _Ranking:
         """Return the mean of the `kept` best, signed and standardised (B,)."""
         best = self.order_F[:kept]
         return (score.standardised(x_BF[:, best], self.mean_F[best], self.std_F[best]) * self.signs(best)).mean(axis=1)
+
+    def among(self, count: int) -> "_Ranking":
+        """Return the ranking of the first `count` features alone: each was rated by itself."""
+        return replace(self, order_F=self.order_F[self.order_F < count])
 
     def signs(self, features: np.ndarray) -> np.ndarray:
         return np.where(self.auc_F[features] >= 0.5, 1.0, -1.0)
@@ -83,12 +114,11 @@ def kept_positions(
     *,
     timesteps: Sequence[int],
     timestep: int,
-    norm: str,
-    kept: int,
+    choice: Choice,
 ) -> Iterator[Position]:
     """Yield the kept activations of one of the measured `timesteps`, chosen on all calibration labels."""
-    ranking = _rank(_flat(readings, timesteps.index(timestep), NORMS.index(norm)), labels_B)
-    for feature in ranking.order_F[:kept]:
+    ranking = _rank(_flat(readings, timesteps.index(timestep), NORMS.index(choice.norm)), labels_B)
+    for feature in ranking.among(choice.depth * len(readings.tokens)).order_F[: choice.kept]:
         layer, token = divmod(int(feature), len(readings.tokens))
         yield Position(
             timestep=timestep,

@@ -1,5 +1,6 @@
 """Calibrating on two folders: halves that do not depend on the order of files, figures from the unseen one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from curation.calibrate import calibrate, lines
 from curation.errors import CalibrationError, RecipeError, SourceError
 from curation.estimator.calibration import Calibration
-from curation.estimator.fitting import Search
+from curation.estimator.fitting import Search, Statistic
 from curation.estimator.keywords import Family, Keywords
 from curation.images import to_jpeg
 
@@ -44,6 +45,16 @@ def test_labels_are_split_and_the_figures_come_from_the_unseen_half(v_pipeline: 
         path.rename(good / f"x{hash(path.name) % 1000}-{path.name}")
     again = calibrate(str(v_pipeline), good=good, plain=plain, out=out, family=FAMILY, search=SEARCH)
     assert again == made
+
+
+def test_the_depth_of_attention_alone_is_told(v_pipeline: Path, tmp_path: Path) -> None:
+    good, plain = folder(tmp_path / "good", 24, bright=True), folder(tmp_path / "plain", 24, bright=False)
+    search = replace(SEARCH, statistic=Statistic.ATTENTION, standard_errors=100.0)
+    out = tmp_path / "estimator.json"
+    made = calibrate(str(v_pipeline), good=good, plain=plain, out=out, family=FAMILY, search=search)
+    count = made.held_out["depth"]["layers"]
+    assert lines(made)[0].startswith(f"2 passes a picture at timesteps 400, reads 1 of {count} layers; held out: ")
+    assert "layers" not in lines(made.with_held_out(made.held_out | {"depth": None}))[0]
 
 
 def test_mistakes_are_named(v_pipeline: Path, tmp_path: Path) -> None:

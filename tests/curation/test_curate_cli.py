@@ -18,6 +18,8 @@ from toy_stages import Words, recipe, write_pool
 from typer.testing import CliRunner
 
 from curation import cli, recipes
+from curation.errors import CalibrationError
+from curation.estimator.fitting import Statistic
 from curation.images import to_jpeg
 from curation.ledger import Ledger
 from curation.records import img_key
@@ -194,6 +196,22 @@ def test_every_name_of_a_recipe_means_one(monkeypatch, tmp_path):
         if name is not cli.RecipeName.MINIATURE:
             cli._recipe(name, tmp_path, None)
     assert asked == [3_350, 7_000, 19_000] == list(recipes.VARIANTS.values())
+
+
+def test_a_calibration_is_for_the_statistic_that_was_asked(ask, monkeypatch, tmp_path):
+    asked = []
+
+    def refuse(model, *, search, **_):
+        asked.append(search.statistic)
+        raise CalibrationError("asked")
+
+    monkeypatch.setattr("curation.calibrate.calibrate", refuse)
+    words = ("calibrate", "model", "--good", tmp_path, "--plain", tmp_path, "--out", tmp_path / "estimator.json")
+    for name in cli.StatisticName:
+        assert ask(*words, "--statistic", name.value).exit_code == 2
+    ask(*words)
+    assert asked == [*Statistic, Statistic.ALL]
+    assert ask(*words, "--statistic", "taste").exit_code == 2 and len(asked) == 4
 
 
 def test_help_loads_nothing_heavy():

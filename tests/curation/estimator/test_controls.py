@@ -1,5 +1,6 @@
 """The estimator beside its controls on a tiny real pipeline: same procedure, figures on unseen labels."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ from diffusers import StableDiffusionPipeline
 
 from curation.estimator.calibration import ATTENTION, IMPACT, LIKELIHOOD, Calibration, Estimator
 from curation.estimator.controls import Labelled, build_estimator, calibrate_with_controls, held_out_figures
-from curation.estimator.fitting import Search
+from curation.estimator.fitting import Search, Statistic
 from curation.estimator.keywords import Family, Keywords
+from curation.estimator.pipelines import denoiser_of
 
 FAMILY = Family(
     keywords=Keywords(quality="detailed photo", against={"opposite": "a sketch", "empty": ""}),
@@ -60,4 +62,20 @@ def test_the_built_file_judges_as_the_returned_estimator_and_carries_its_figures
     images = pictures(4, seed=2).images
     expected = Estimator(pipe, built).score(images)[IMPACT]
     assert Estimator(pipe, loaded).score(images)[IMPACT].tolist() == expected.tolist()
-    assert loaded.held_out["pictures"] == {"high": 6, "low": 6}
+    assert loaded.held_out["pictures"] == {"high": 6, "low": 6} and "depth" not in loaded.held_out
+
+
+def test_attention_alone_says_how_deep_its_passes_go(pipe: StableDiffusionPipeline, tmp_path: Path) -> None:
+    search = replace(SEARCH, statistic=Statistic.ATTENTION)
+    built = build_estimator(
+        pipe,
+        tmp_path / "estimator.json",
+        calibration=pictures(20, seed=0),
+        held_out=pictures(12, seed=1),
+        family=FAMILY,
+        search=search,
+    )
+    running = denoiser_of(pipe).text_layers()
+    assert built.held_out["depth"] == {"read": built.depth(running), "layers": len(running)}
+    assert {position.layer for position in built.positions} <= set(running[: built.depth(running)])
+    assert "keywords/impact_likelihood" not in built.held_out["auc"]

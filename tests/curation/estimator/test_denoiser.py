@@ -9,6 +9,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from curation.errors import CalibrationError
+from curation.estimator.attention import text_attention
 from curation.estimator.denoiser import Denoiser, fixed_noise, square
 from curation.estimator.pipelines import denoiser_of, diffuse
 from curation.stages.impact import open_denoiser
@@ -127,6 +128,16 @@ def test_latents_are_shifted_and_scaled_as_the_pipeline_undoes_it(joint: Denoise
         x = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1
         raw = joint.vae.encode(x).latent_dist.mean
     assert torch.allclose(joint.latents(pixels) / 5.0 + 0.06, raw, atol=1e-5)
+
+
+@pytest.mark.parametrize("pipeline", CLASSES)
+def test_text_layers_are_told_in_the_order_they_run(pipeline: str, request: pytest.FixtureRequest) -> None:
+    denoiser = load(request.getfixturevalue(pipeline))
+    running = denoiser.text_layers()
+    assert sorted(running) == sorted(text_attention(denoiser.network))
+    places = [name.split("_")[0] for name in running]  # of a UNet, whose modules are listed down, up, mid
+    assert pipeline == "sd3_pipeline" or places == sorted(places, key=["down", "mid", "up"].index)
+    assert not any(module._forward_pre_hooks for module in denoiser.network.modules())
 
 
 def test_noise_comes_in_opposite_pairs_from_its_seed() -> None:

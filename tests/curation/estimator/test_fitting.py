@@ -10,12 +10,13 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from curation.errors import CalibrationError
-from curation.estimator.attention import NORMS, text_attention
+from curation.estimator import fitting
+from curation.estimator.attention import NORMS
 from curation.estimator.calibration import ATTENTION, IMPACT, LIKELIHOOD, Calibration, Estimator
 from curation.estimator.denoiser import Token
-from curation.estimator.fitting import Search, calibrate, fit
+from curation.estimator.fitting import Search, Statistic, calibrate, fit
 from curation.estimator.keywords import Keywords
-from curation.estimator.likelihood import KINDS, Probe, Readings
+from curation.estimator.likelihood import KINDS, Probe, Readings, measure
 from curation.estimator.pipelines import denoiser_of
 from curation.estimator.score import auc
 
@@ -23,6 +24,7 @@ LAYERS = ("down", "mid", "up")
 TOKENS = tuple(Token(index=index, text=f"word{index}", role="word") for index in range(1, 6))
 KEYWORDS = Keywords(quality="detailed photo", against={"opposite": "a sketch", "empty": ""})
 PROBE = Probe(keywords=KEYWORDS, timesteps=(100, 300, 500), contrasts=("opposite", "empty"), image_size=64)
+ALONE = Search(statistic=Statistic.ATTENTION, kept=(1, 4))
 QUICK = Search(timesteps=(200, 600), kept=(1, 4), ridges=(3.0, 30.0), max_passes=6, batch=8)
 
 
@@ -38,6 +40,16 @@ def planted(count: int = 400, *, seed: int = 0) -> tuple[Readings, np.ndarray]:
     return Readings(
         statistics=statistics, norms_BTNLK=norms_BTNLK, layers=LAYERS, tokens=tuple(t.index for t in TOKENS)
     ), labels
+
+
+def planted_from(depth: int, *, count: int = 200) -> tuple[Readings, np.ndarray]:
+    """Noise, but for word2's "value" norm: from `depth` on it rises, and deeper layers repeat it a little clearer."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(count) % 2 == 0
+    norms_BTNLK = rng.normal(5, 1, (count, 3, 2, 3, 5)).astype(np.float32)
+    for layer in range(depth - 1, 3):
+        norms_BTNLK[:, :, 1, layer, 1] = norms_BTNLK[:, :, 1, -1, 1] + (1 + 0.02 * layer) * labels[:, None]
+    return replace(planted()[0], norms_BTNLK=norms_BTNLK), labels
 
 
 @pytest.fixture(scope="module")
@@ -124,12 +136,57 @@ def test_a_calibrated_pipeline_tells_unseen_pictures_apart(
     assert calibration.probe.image_size == 64
 
 
-def test_positions_come_from_the_layers_that_were_named(pipe: StableDiffusionPipeline) -> None:
-    _, early, *_ = text_attention(pipe.unet)
-    search = replace(QUICK, layers=(early,), contrasts=((),))
+@pytest.mark.parametrize(("planted_depth", "standard_errors", "depth"), [(1, 1.0, 1), (2, 1.0, 2), (1, 0.0, 3)])
+def test_attention_alone_goes_no_deeper_than_pays(planted_depth: int, standard_errors: float, depth: int) -> None:
+    readings, labels = planted_from(planted_depth)
+    search = Search(statistic=Statistic.ATTENTION, kept=(1,), standard_errors=standard_errors)
+    found = fit(readings, PROBE, labels, tokens=TOKENS, model="m", search=search)
+    assert found.depth(LAYERS) == depth
+    assert {(position.layer, position.text) for position in found.positions} == {(LAYERS[depth - 1], "word2")}
+
+
+def test_attention_alone_is_told_as_only_tells_it_and_asks_no_contrast() -> None:
+    readings, labels = planted()
+    found = fit(readings, PROBE, labels, tokens=TOKENS, model="m", search=ALONE)
+    assert found.probe.contrasts == () and found.probe.passes == len(found.probe.timesteps) * PROBE.draws
+    assert {term.statistic.partition("@")[0] for term in found.heads[IMPACT].terms} == {"attention"}
+    assert found == found.only(ATTENTION)
+    assert {p.timestep for p in found.positions} == set(found.probe.timesteps) >= {300}
+
+
+def test_likelihood_alone_keeps_no_position_and_its_own_statistics() -> None:
+    readings, labels = planted()
+    search = Search(statistic=Statistic.LIKELIHOOD, slack=0.01)
+    found = fit(readings, PROBE, labels, tokens=TOKENS, model="m", search=search)
+    assert found.positions == () and found == found.only(LIKELIHOOD)
+    kinds = {term.statistic.partition("/")[0] for term in found.heads[IMPACT].terms}
+    assert kinds == {"ratio", "relative"}
+    assert found.probe.contrasts == ("opposite",) and 500 in found.probe.timesteps
+
+
+def test_attention_calibrated_alone_ends_its_passes_at_the_depth_it_chose(pipe: StableDiffusionPipeline) -> None:
+    search = replace(QUICK, statistic=Statistic.ATTENTION, standard_errors=100.0)
     found = calibrate(pipe, *pictures(40), keywords=KEYWORDS, search=search)
-    assert {position.layer for position in found.positions} == {early}
-    assert found.probe.contrasts == ()
+    running = denoiser_of(pipe).text_layers()
+    assert found.depth(running) == 1  # any quality is within a hundred errors
+    ran: list[int] = []
+    hook = pipe.unet.conv_out.register_forward_pre_hook(lambda *_: ran.append(1))
+    images, labels = pictures(20, seed=5)
+    scores = Estimator(pipe, found).score(images)
+    hook.remove()
+    assert not ran and set(scores) == {IMPACT, ATTENTION}
+    assert auc(scores[ATTENTION], labels) > 0.9
+
+
+def test_likelihood_calibrated_alone_records_no_attention(pipe: StableDiffusionPipeline, monkeypatch) -> None:
+    seen: list[Readings] = []
+    monkeypatch.setattr(fitting, "measure", lambda *args, **kwargs: seen.append(measure(*args, **kwargs)) or seen[0])
+    search = replace(QUICK, statistic=Statistic.LIKELIHOOD)
+    found = calibrate(pipe, *pictures(40), keywords=KEYWORDS, search=search)
+    assert seen[0].norms_BTNLK.size == 0 and not found.positions
+    images, labels = pictures(20, seed=5)
+    scores = Estimator(pipe, found).score(images)
+    assert set(scores) == {IMPACT, LIKELIHOOD} and auc(scores[LIKELIHOOD], labels) > 0.9
 
 
 def test_a_score_does_not_depend_on_the_batch(pipe: StableDiffusionPipeline, calibration: Calibration) -> None:
