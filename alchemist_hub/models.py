@@ -177,5 +177,7 @@ def _download(repository: str) -> Path:
     try:
         return Path(DiffusionPipeline.download(repository, use_safetensors=True))
     except (OSError, ValueError) as error:  # the Hub's own errors are OSErrors
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{repository} is no local folder and cannot be downloaded: {reason}") from error
+        reason = str(error.__cause__ or error).strip().splitlines()[0].rstrip(".")
+        gated = any(spec.gated and repository == spec.base for spec in _SPECS)
+        advice = f"; accept its licence at huggingface.co/{repository} and log in: hf auth login" if gated else ""
+        raise ModelError(f"{repository} is no local folder and cannot be downloaded: {reason}{advice}") from error

@@ -31,8 +31,11 @@ def tiny_dataset(folder: Path, rows: int = 8) -> Path:
     return write_dataset(folder, images, [PROMPTS[index % len(PROMPTS)] for index in range(rows)])
 
 
-def write_dataset(folder: Path, images: list[bytes], prompts: list[str]) -> Path:
-    """Write these pictures and prompts into `folder` and return it."""
+def write_dataset(
+    folder: Path, images: list[bytes], prompts: list[str], *, sizes: list[int | tuple[int, int]] | None = None
+) -> Path:
+    """Write these pictures and prompts into `folder` and return it; `sizes` as for `tiny_image`, 64 unless given."""
+    shapes = [(size, size) if isinstance(size, int) else size for size in sizes or [64] * len(images)]
     names = [f"{index}.jpg" for index in range(len(images))]
     columns = {
         "img_key": [img_key(image) for image in images],
@@ -40,8 +43,8 @@ def write_dataset(folder: Path, images: list[bytes], prompts: list[str]) -> Path
         "prompt": prompts,
         "text": prompts,
         "image": [{"bytes": image, "path": name} for image, name in zip(images, names, strict=True)],
-        "width": [64] * len(images),
-        "height": [64] * len(images),
+        "width": [width for _, width in shapes],
+        "height": [height for height, _ in shapes],
     }
     texts = {name: Value("string") for name in ("img_key", "url", "prompt", "text")}
     features = Features({**texts, "image": ImageFeature(), "width": Value("int32"), "height": Value("int32")})

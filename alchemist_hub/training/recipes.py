@@ -58,6 +58,7 @@ class TrainingRecipe:
     validation_prompts: tuple[str, ...] = ("Mars rises on the horizon.",)  # each with a seed of its own: its number
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "validation_prompts", tuple(self.validation_prompts))  # JSON has lists
         positive = ("steps", "batch_size", "checkpoint_every", "keep_checkpoints", "learning_rate", "max_grad_norm")
         for name in (*positive, "enlarge"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
@@ -83,8 +84,7 @@ class TrainingRecipe:
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainingRecipe":
         """Return the recipe of `to_dict`. Raises `TrainingError` for a key that no recipe has."""
         _known(values)
-        prompts = values.get("validation_prompts")
-        return cls(**values if prompts is None else {**values, "validation_prompts": tuple(prompts)})
+        return cls(**values)
 
 
 _CHOICES = {

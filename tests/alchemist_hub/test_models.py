@@ -4,7 +4,7 @@ import diffusers
 import pytest
 
 from alchemist_hub.errors import ModelError
-from alchemist_hub.models import MODELS, local_folder, model
+from alchemist_hub.models import MODELS, local_folder, model, revision, spec_of
 
 
 def test_every_model_key_names_a_pipeline_class_of_the_library():
@@ -42,3 +42,31 @@ def test_a_source_without_a_pipeline_gets_one_line(source: str | Path, message: 
     with pytest.raises(ModelError, match=message) as caught:
         local_folder(source)
     assert "\n" not in str(caught.value)
+
+
+def test_a_finished_training_run_is_its_pipeline(v_pipeline: Path, tmp_path: Path):
+    (tmp_path / "pipeline").symlink_to(v_pipeline)
+    assert local_folder(tmp_path) == tmp_path / "pipeline"
+
+
+def test_a_gated_base_tells_where_to_ask(monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_, **__):
+        raise OSError("the Hub said no.\nsee above") from OSError("403 Client Error.")
+
+    monkeypatch.setattr(diffusers.DiffusionPipeline, "download", refuse)
+    with pytest.raises(ModelError, match="403 Client Error; accept its licence at huggingface.co/.*-large and log in"):
+        local_folder(MODELS["sd35l"].base)
+    with pytest.raises(ModelError, match="403 Client Error$"):
+        local_folder(MODELS["sdxl"].base)
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"), [("v_pipeline", "mini"), ("xl_pipeline", "sdxl"), ("sd3_pipeline", "sd35m")]
+)
+def test_a_pipeline_is_sampled_like_the_model_it_resembles(kind: str, key: str, request: pytest.FixtureRequest):
+    assert spec_of(request.getfixturevalue(kind)).key == key
+
+
+def test_a_downloaded_pipeline_knows_its_commit(tmp_path: Path):
+    assert revision(tmp_path / "models--a--b" / "snapshots" / "0123abcd") == "0123abcd"
+    assert revision(tmp_path / "a" / "b") is None

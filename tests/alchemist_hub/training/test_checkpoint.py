@@ -8,6 +8,7 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from alchemist_hub.errors import ModelError
+from alchemist_hub.training import checkpoint
 from alchemist_hub.training.checkpoint import (
     Snapshot,
     component_hashes,
@@ -155,3 +156,24 @@ def test_a_hash_changes_with_its_component_only(v_pipeline: Path, tmp_path: Path
     shutil.rmtree(tmp_path / "copy" / "vae")
     with pytest.raises(ModelError, match="vae is listed in model_index.json but not there"):
         component_hashes(tmp_path / "copy")
+
+
+def test_a_large_denoiser_is_saved_in_shards_that_load(
+    v_pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(checkpoint, "_SHARD", "100KB")
+    weights = new_weights(v_pipeline)
+    write_checkpoint(v_pipeline, weights, tmp_path / "tuned", {})
+    shards = sorted(path.name for path in (tmp_path / "tuned" / "unet").glob("*.safetensors"))
+    assert len(shards) > 1 and shards[0].startswith("diffusion_pytorch_model-00001-of-")
+    loaded = UNet2DConditionModel.from_pretrained(tmp_path / "tuned", subfolder="unet", torch_dtype=torch.float16)
+    assert all(torch.equal(weight, weights[name].half()) for name, weight in loaded.state_dict().items())
+    assert checkpoint.stored_dtypes(tmp_path / "tuned" / "unet", weights).keys() == weights.keys()
+
+
+def test_pickled_copies_of_the_base_are_left_behind(v_pipeline: Path, tmp_path: Path):
+    base = shutil.copytree(v_pipeline, tmp_path / "base")
+    (base / "vae" / "diffusion_pytorch_model.bin").write_bytes(b"pickle")
+    write_checkpoint(base, new_weights(base), tmp_path / "tuned", {})
+    assert (tmp_path / "tuned" / "vae" / "diffusion_pytorch_model.safetensors").is_file()
+    assert not list((tmp_path / "tuned").rglob("*.bin"))

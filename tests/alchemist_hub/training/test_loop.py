@@ -1,16 +1,19 @@
+import contextlib
 import json
 import shutil
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from tiny_data import tiny_dataset
+from tiny_data import tiny_dataset, tiny_image, write_dataset
 
 from alchemist_hub.errors import ModelError, TrainingError
 from alchemist_hub.sampling import generate, load_pair
 from alchemist_hub.training import encode as encode_module
+from alchemist_hub.training import loop
 from alchemist_hub.training.loop import learning_rate, train
 from alchemist_hub.training.recipes import TrainingRecipe, miniature
 
@@ -189,6 +192,58 @@ def test_wrong_input_is_one_line(v_pipeline: Path, data: Path, tmp_path: Path):
         with pytest.raises(error) as caught:
             train(recipe(), progress=False, **arguments)
         assert "\n" not in str(caught.value)
+
+
+def test_data_that_cannot_be_shown_is_told(v_pipeline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    images = [tiny_image(index, size) for index, size in enumerate([64, 64, 40, 64])]
+    mixed = write_dataset(tmp_path / "mixed", images, ["mars", "  ", "the sea", "the moon"], sizes=[64, 64, 40, 64])
+    settings = recipe(steps=2, batch_size=2)
+    result = train(settings, base=v_pipeline, data=mixed, out=tmp_path / "mixed run", progress=True)
+    told = capsys.readouterr().err
+    assert "not shown: 1 of 3 pictures, with an empty prompt" in told
+    record = json.loads((result / "training.json").read_text())["data"]
+    assert record["samples"] == 2
+    assert record["not shown"] == {"with an empty prompt": 1, "too small for their bucket": 1}
+    empty = write_dataset(tmp_path / "empty", images[:2], ["", " "])
+    with pytest.raises(TrainingError, match="no picture of 2 can be shown: 2 with an empty prompt"):
+        train(settings, base=v_pipeline, data=empty, out=tmp_path / "empty run", progress=False)
+    lacking = datasets.load_dataset("parquet", data_dir=str(mixed), split="train").remove_columns("prompt")
+    (tmp_path / "lacking").mkdir()
+    lacking.to_parquet(tmp_path / "lacking" / "train.parquet")
+    with pytest.raises(TrainingError, match="prompt"):
+        train(settings, base=v_pipeline, data=tmp_path / "lacking", out=tmp_path / "lacking run", progress=False)
+
+
+def test_batches_that_do_not_come_out_even_are_refused(v_pipeline: Path, data: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(loop.sharding, "new_accelerator", lambda: Three())
+    with pytest.raises(TrainingError, match="a batch of 4 in passes of 2 does not come out even among 3 processes"):
+        train(recipe(micro_batch_size=2), base=v_pipeline, data=data, out=tmp_path, progress=False)
+
+
+class Three:
+    """What an accelerator says when it is one of three."""
+
+    device, num_processes, is_main_process, process_index = torch.device("cpu"), 3, True, 0
+    main_process_first = staticmethod(contextlib.nullcontext)
+
+
+def test_attention_that_is_not_to_be_had_is_one_line(sd3_pipeline: Path, data: Path, tmp_path: Path):
+    for attention, says in (("plain", "is for UNets"), ("xformers", "no attention 'xformers' here")):
+        with pytest.raises(TrainingError, match=says) as caught:
+            train(
+                recipe(attention=attention), base=sd3_pipeline, data=data, out=tmp_path / attention, progress=False
+            )
+        assert "\n" not in str(caught.value)
+
+
+def test_pictures_of_other_shapes_train_in_their_buckets(xl_pipeline: Path, tmp_path: Path):
+    sizes = [(96, 96), (96, 96), (64, 128), (64, 128), (128, 64), (128, 64)]
+    images = [tiny_image(index, size) for index, size in enumerate(sizes)]
+    data = write_dataset(tmp_path / "data", images, ["mars"] * 6, sizes=sizes)
+    settings = recipe(steps=6, batch_size=2, buckets="ratios", size=96, validate_every=3)
+    result = train(settings, base=xl_pipeline, data=data, out=tmp_path / "run", progress=False)
+    assert json.loads((result / "training.json").read_text())["data"]["samples"] == 6
+    assert len(list((tmp_path / "run" / "cache").glob("latents-*/*.safetensors"))) == 3
 
 
 def test_other_pipeline_classes_are_refused_by_name(v_pipeline: Path, data: Path, tmp_path: Path):
