@@ -112,6 +112,13 @@ def test_what_a_bucket_that_is_given_up_held_is_left_out_if_it_is_too_small_for_
     assert layout.skipped == {SMALL: 1}
 
 
+def test_a_bucket_that_loses_such_pictures_is_given_up_in_turn():
+    sizes = [(60, 170), *[(64, 160)] * 2, *[(100, 100)] * 3]  # the first fills the bucket of the next two, too low
+    layout = laid(measured(*sizes), ((60, 170), (64, 160), (100, 100)), least=3)
+    assert layout.buckets == ((100, 100),)
+    assert layout.rows == (3, 4, 5)
+
+
 def test_small_pictures_keep_no_bucket_alive():
     sizes = [(64, 128), (60, 120), (60, 120), *[(64, 64)] * 3]
     assert laid(measured(*sizes), ((64, 64), (64, 128)), least=3).buckets == ((64, 64),)
