@@ -94,7 +94,8 @@ def encode(
     shown = rows.select(layout.rows)
     latents = _latent_parts(cache / _key("latents", fingerprint, layout.digest(), hashes["vae"], flip), layout)
     text_hashes = [hashes.get(part) for part in family.text_parts]
-    texts = cache / _key("text", fingerprint, layout.digest(), text_hashes, t5)
+    index = (base / "model_index.json").read_text()  # says what SDXL takes for no prompt
+    texts = cache / _key("text", fingerprint, layout.digest(), text_hashes, index, t5)
     captions = {
         texts / f"{start:08d}.safetensors": shown["prompt"][start : start + PART]
         for start in range(0, len(shown), PART)

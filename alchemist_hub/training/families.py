@@ -174,11 +174,12 @@ class StableDiffusion3(Family):
         raise TrainingError("attention 'plain' is for UNets; Stable Diffusion 3 takes 'sdpa' or 'xformers'")
 
     def _left_out(self, base: Path, t5: bool) -> dict[str, Any]:
-        """Leave out T5 if asked to; the pipeline then puts zeros of a width that it reads off the denoiser."""
+        """Leave out T5 if asked to or there is none; then the pipeline puts zeros as wide as the denoiser says."""
         with torch.device("meta"):
             described = self.network.from_config(self.network.load_config(base, subfolder=self.component))
         parts: dict[str, Any] = {self.component: described}
-        return parts if t5 else parts | {"text_encoder_3": None, "tokenizer_3": None}
+        present = t5 and (base / "text_encoder_3").is_dir()
+        return parts if present else parts | {"text_encoder_3": None, "tokenizer_3": None}
 
 
 _FAMILIES = {kind.pipeline.__name__: kind() for kind in (StableDiffusion, StableDiffusionXL, StableDiffusion3)}

@@ -20,7 +20,7 @@ from rich.console import Console
 from torch import Tensor
 
 from alchemist_hub.errors import TrainingError
-from alchemist_hub.training.buckets import SDXL, Size, assign, crop_corner, enlargement, nearest, table
+from alchemist_hub.training.buckets import SDXL, Size, assign, crop_corner, enlargement, table
 from alchemist_hub.training.recipes import TrainingRecipe
 
 _ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # of EXIF: the values that exchange width and height
@@ -73,28 +73,46 @@ def lay_out(rows: Any, buckets: Sequence[Size], *, least: int, enlarge: float) -
     """Choose the pictures of `rows` (a `datasets.Dataset`) to show, and their buckets.
 
     Left out are empty prompts, and pictures that would have to be enlarged by more than `enlarge` to fill their bucket.
-    A bucket of fewer than `least` pictures is given up. Raises `TrainingError` if nothing is left.
+    A bucket of fewer than `least` pictures is given up: they move to the next one. Raises `TrainingError` if nothing is
+    left.
     """
     prompts, sizes = rows["prompt"], _sizes(rows)
     skipped: Counter[str] = Counter()
     kept = [index for index, prompt in enumerate(prompts) if (prompt or "").strip()]
     skipped[EMPTY] = len(rows) - len(kept)
-    first = [nearest(sizes[index], buckets) for index in kept]  # a bucket given up later has a similar one beside it
-    large = [index for index, bucket in zip(kept, first, strict=True) if enlargement(sizes[index], bucket) <= enlarge]
-    skipped[SMALL], kept = len(kept) - len(large), large
+    bucket_of = _filled(sizes, kept, buckets, least=least, enlarge=enlarge)
+    skipped[SMALL] = len(kept) - len(bucket_of)
     told = {reason: count for reason, count in skipped.items() if count}
-    if not kept:
+    if not bucket_of:
         reasons = ", ".join(f"{count} {reason}" for reason, count in told.items()) or "the data set is empty"
         raise TrainingError(f"no picture of {len(rows)} can be shown: {reasons}")
-    chosen = assign([sizes[index] for index in kept], buckets, least=least)
-    used = tuple(sorted(set(chosen)))
+    used = tuple(sorted(set(bucket_of.values())))
     return Layout(
-        rows=tuple(kept),
-        sizes=tuple(sizes[index] for index in kept),
+        rows=tuple(bucket_of),
+        sizes=tuple(sizes[index] for index in bucket_of),
         buckets=used,
-        bucket_of=tuple(used.index(bucket) for bucket in chosen),
+        bucket_of=tuple(used.index(bucket) for bucket in bucket_of.values()),
         skipped=told,
     )
+
+
+def _filled(
+    sizes: Sequence[Size], rows: Sequence[int], buckets: Sequence[Size], *, least: int, enlarge: float
+) -> dict[int, Size]:
+    """The bucket of every one of `rows` that is shown.
+
+    Small pictures leave before they can keep a bucket alive; what a bucket that is given up held may be too small for
+    the next, and leave in turn.
+    """
+    bucket_of = dict.fromkeys(rows)
+    for fewest in (1, least):
+        settled = False
+        while bucket_of and not settled:
+            chosen = assign([sizes[row] for row in bucket_of], buckets, least=fewest)
+            found = dict(zip(bucket_of, chosen, strict=True))
+            bucket_of = {row: bucket for row, bucket in found.items() if enlargement(sizes[row], bucket) <= enlarge}
+            settled = len(bucket_of) == len(found)
+    return bucket_of
 
 
 def _sizes(rows: Any) -> list[Size]:
@@ -111,5 +129,5 @@ def _header_size(key: str, file: dict[str, Any]) -> Size:
         with Image.open(file["path"] if file["bytes"] is None else io.BytesIO(file["bytes"])) as image:
             width, height = image.size
             return (width, height) if image.getexif().get(_ORIENTATION, 1) in _TURNED else (height, width)
-    except OSError as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise TrainingError(f"picture {key} cannot be decoded: {error}; take it out of the data set") from error

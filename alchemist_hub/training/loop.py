@@ -60,6 +60,7 @@ def train(
     """
     base_folder, out, result = local_folder(base), Path(out), Path(out) / "pipeline"
     family, schedule = family_of(checkpoint.pipeline_class(base_folder)), Schedule.read(base_folder)
+    schedule.weight(torch.tensor([0]), recipe.min_snr_gamma)  # refused now, not at the first step
     rows, fingerprint = _read(data)
     hashes = checkpoint.component_hashes(base_folder)
     accelerator = sharding.new_accelerator()
@@ -73,7 +74,7 @@ def train(
     started = time.monotonic()
     pictures, passes = _passes(recipe, processes)
     denoiser = family.denoiser(base_folder)
-    checkpoint.stored_dtypes(base_folder / family.component, denoiser.state_dict())  # refused now, not at the end
+    checkpoint.stored_dtypes(base_folder / family.component, denoiser.state_dict())  # and this, not at the end
     layout = lay_out(rows, table_of(recipe, base_folder, denoiser), least=pictures, enlarge=recipe.enlarge)
     if first and progress:
         layout.tell()

@@ -11,7 +11,7 @@ import torch
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
-from alchemist_hub.errors import ModelError
+from alchemist_hub.errors import ModelError, TrainingError
 from alchemist_hub.training import objective
 
 _DIFFUSION = (objective.EPSILON, objective.VELOCITY)
@@ -30,11 +30,17 @@ class Schedule:
 
     @classmethod
     def read(cls, base: Path) -> "Schedule":
-        """Read the scheduler of a pipeline folder. Raises `ModelError` for an objective that is not known."""
-        config = json.loads((base / "scheduler" / "scheduler_config.json").read_text())
-        if config["_class_name"] == FlowMatchEulerDiscreteScheduler.__name__:
+        """Read the scheduler of a pipeline folder. Raises `ModelError` for none, or an objective that is not known."""
+        try:
+            config = json.loads((base / "scheduler" / "scheduler_config.json").read_text())
+            name = config["_class_name"]
+        except (OSError, ValueError, KeyError) as error:  # ValueError: not JSON
+            raise ModelError(f"{base} has no scheduler that can be read: {error}") from error
+        if name == FlowMatchEulerDiscreteScheduler.__name__:
             scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(base, subfolder="scheduler")
             return cls(kind=objective.FLOW, level_T=scheduler.sigmas.flip(0))
+        if "beta_schedule" not in config:  # DDPMScheduler would fill in betas of its own
+            raise ModelError(f"{base} has a {name}; expected {FlowMatchEulerDiscreteScheduler.__name__} or betas")
         scheduler = DDPMScheduler.from_pretrained(base, subfolder="scheduler")
         kind = scheduler.config.prediction_type
         if kind not in _DIFFUSION:
@@ -59,8 +65,13 @@ class Schedule:
         return self.level_T[timestep_B] * len(self.level_T) if self.kind == objective.FLOW else timestep_B
 
     def weight(self, timestep_B: Tensor, gamma: float | None) -> Tensor:
-        """Return the weight of each picture's loss (B,): min-SNR with `gamma`, 1 without."""
+        """Return the weight of each picture's loss (B,): min-SNR with `gamma`, 1 without.
+
+        Raises `TrainingError` for `gamma` in flow matching, which is weighted by the timesteps that are drawn.
+        """
         level_B = self.level_T[timestep_B]
         if gamma is None:
             return torch.ones_like(level_B)
+        if self.kind == objective.FLOW:
+            raise TrainingError(f"training recipe: min_snr_gamma is {gamma!r}; it has to be none for flow matching")
         return objective.min_snr_weight(self.kind, level_B, gamma)

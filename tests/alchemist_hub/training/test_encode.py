@@ -1,13 +1,17 @@
+import json
+import shutil
 from pathlib import Path
 
 import datasets
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from PIL import Image
+from published import VAES
 from tiny_data import tiny_image
 
 from alchemist_hub.errors import TrainingError
+from alchemist_hub.models import MODELS
 from alchemist_hub.training import encode as encode_module
 from alchemist_hub.training.checkpoint import component_hashes
 from alchemist_hub.training.encode import Encodings, encode, to_pixels
@@ -61,6 +65,55 @@ def test_latents_are_the_scaled_posterior_of_the_picture_and_its_mirror_image(en
         mean, std = latents(encodings, 2, bool(view))
         assert torch.allclose(mean, posterior.mean[0] * scale, atol=1e-5)
         assert torch.allclose(std, posterior.std[0] * scale, atol=1e-5)
+
+
+# Published values; what each base's sampler undoes before it decodes.
+SCALE_AND_SHIFT = {
+    "sd15": (0.18215, 0.0),
+    "sd21": (0.18215, 0.0),
+    "sdxl": (0.13025, 0.0),
+    "sd35m": (1.5305, 0.0609),
+    "sd35l": (1.5305, 0.0609),
+}
+
+
+@pytest.mark.parametrize("key", VAES)
+def test_latents_have_the_scale_and_shift_of_each_base_and_its_sampler_decodes_them(
+    key: str, rows, tmp_path: Path, request: pytest.FixtureRequest
+):
+    tiny = {"StableDiffusionPipeline": "v", "StableDiffusionXLPipeline": "xl", "StableDiffusion3Pipeline": "sd3"}
+    base = Path(shutil.copytree(request.getfixturevalue(f"{tiny[MODELS[key].pipeline]}_pipeline"), tmp_path / "base"))
+    config = json.loads((base / "vae" / "config.json").read_text())
+    kept = {name: value for name, value in config.items() if name not in ("scaling_factor", "shift_factor")}
+    (base / "vae" / "config.json").write_text(json.dumps(kept | VAES[key]))
+
+    encodings = encode(
+        rows.select([2]),
+        lay_out(rows.select([2]), [(64, 64)], least=1, enlarge=1.0),
+        family=family_of(MODELS[key].pipeline),
+        base=base,
+        hashes=component_hashes(base),
+        fingerprint="f",
+        flip=False,
+        cache=tmp_path,
+    )
+    mean, std = latents(encodings, 0)
+    pipe = DiffusionPipeline.from_pretrained(base)
+    pipe.set_progress_bar_config(disable=True)
+    with torch.no_grad():
+        posterior = pipe.vae.encode(to_pixels(rows[2]["image"], (64, 64))[None]).latent_dist
+        picture = (pipe.vae.decode(posterior.mean).sample + 1) / 2
+    scale, shift = SCALE_AND_SHIFT[key]
+    assert torch.allclose(mean, (posterior.mean[0] - shift) * scale, atol=1e-5)
+    assert torch.allclose(std, posterior.std[0] * scale, atol=1e-6)
+    sampled = pipe(  # which ends in these latents
+        "mars",
+        num_inference_steps=2,
+        guidance_scale=1.0,
+        output_type="pt",
+        callback_on_step_end=lambda *_: {"latents": mean[None]},
+    ).images
+    assert torch.allclose(sampled, picture.clamp(0, 1), atol=1e-4)
 
 
 def test_without_flip_there_is_one_view(encoded):

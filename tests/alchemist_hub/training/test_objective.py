@@ -1,6 +1,9 @@
+import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler
+from diffusers.training_utils import compute_density_for_timestep_sampling
+from scipy.stats import ks_2samp, kstest, norm
 
 from alchemist_hub.training import objective
 
@@ -84,3 +87,26 @@ def test_the_last_timestep_gets_its_share():
     drawn = objective.with_last_timesteps(torch.zeros(10_000).long(), 1000, 0.2, torch.Generator().manual_seed(0))
     assert (drawn == 999).float().mean() == pytest.approx(0.2, abs=0.02)
     assert set(drawn.tolist()) == {0, 999}
+
+
+def test_sigma_before_its_shift_is_logit_normal():
+    drawn = objective.logit_normal_timesteps(20_000, 1000, 0.0, torch.Generator().manual_seed(0))
+    sigma = ((drawn + 0.5) / 1000).double()  # the middle of what became this timestep
+    assert kstest(sigma.numpy(), lambda share: norm.cdf(np.log(share / (1 - share)))).statistic < 0.012  # p of 0.01
+
+
+def test_logit_normal_timesteps_are_spread_as_the_librarys():
+    generator = torch.Generator().manual_seed(0)
+    drawn = objective.logit_normal_timesteps(20_000, 1000, 0.0, generator)
+    share = compute_density_for_timestep_sampling("logit_normal", 20_000, 0.0, 1.0, generator=generator)
+    assert ks_2samp(drawn, (share * 1000).long()).statistic < 0.0163  # p of 0.01
+
+
+def test_the_path_of_flow_matching_is_straight_from_the_picture_to_the_noise(tensors):
+    clean, noise = tensors
+    ends, middle = torch.tensor([0.0, 1.0, 0.0, 1.0]), torch.full((4,), 0.25)
+    at_ends = objective.interpolate(clean, noise, ends)
+    assert torch.equal(at_ends[0], clean[0])
+    assert torch.equal(at_ends[1], noise[1])
+    moved = objective.interpolate(clean, noise, middle) - clean
+    assert torch.allclose(moved / 0.25, objective.flow_target(clean, noise), atol=1e-5)
