@@ -1,5 +1,6 @@
 """The `alchemist` command: one thin shell per room. Heavy packages are imported by the command that needs them."""
 
+import json
 import logging
 import os
 import sys
@@ -36,7 +37,7 @@ def make_app() -> typer.Typer:
     app.add_typer(
         curation_cli.make_app(weights), name="curate", help="Turn a pool of captioned pictures into a small data set."
     )
-    for command in (demo, train, sample, evaluate, card):
+    for command in (demo, models, train, sample, evaluate, card):
         app.command()(command)
     app.command(name="app")(serve)
     return app
@@ -72,6 +73,21 @@ def serve() -> None:
     launch(default_services())
 
 
+def models(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table; memory in bytes.")] = False,
+) -> None:
+    """List the models that can be fine-tuned: bases, licences, sizes, memory."""
+    from rich.console import Console
+
+    from alchemist_hub import listing
+    from alchemist_hub.models import MODELS
+
+    if as_json:
+        print(json.dumps([listing.facts(spec) for spec in MODELS.values()], indent=1))
+    else:
+        Console().print(listing.table())
+
+
 def train(
     model: Annotated[str, typer.Argument(help="Model key: sd15, sd21, sdxl, sd35m, sd35l or mini.")],
     data: Annotated[Path | None, typer.Option(help="Frozen data set: RUN/dataset of a curation run.")] = None,
@@ -99,13 +115,13 @@ def train(
 
     A run that does not fit the card is refused before anything is loaded, with the nearest settings that do.
     """
-    from alchemist_hub import models
+    from alchemist_hub.models import model as spec_of
     from alchemist_hub.sampling import hide_loading_bars
     from alchemist_hub.training import fitting, loop, recipes
     from alchemist_hub.training.hardware import card_memory, launched_processes
     from alchemist_hub.training.memory import parse_size
 
-    spec = models.model(model)
+    spec = spec_of(model)
     asked = {
         "steps": steps,
         "learning_rate": learning_rate,
@@ -141,8 +157,9 @@ def sample(
 ) -> None:
     """Paint a picture; of several prompts, seeds or checkpoints, one sheet with a row for each prompt and seed."""
     from alchemist_hub import sampling
-    from alchemist_hub.evaluation.plots import picture_grid
+    from alchemist_hub.evaluation.plots import CELL, picture_grid
 
+    sampling.hide_loading_bars()
     sides = {"tuned": checkpoint} if beside is None else {"base": beside, "tuned": checkpoint}
     asked = [(text, number) for text in prompt for number in seed or [0]]
     columns = [
@@ -155,7 +172,8 @@ def sample(
             columns[0][0].save(out, format="PNG")
         else:
             labels = [f"{text} (seed {number})" for text, number in asked]
-            picture_grid(list(zip(*columns, strict=True)), labels, list(sides), out)
+            cell = min(max(CELL, *columns[0][0].size), 512)
+            picture_grid(list(zip(*columns, strict=True)), labels, list(sides), out, cell=cell)
     except OSError as error:
         raise HubError(f"{out} cannot be written: {error.strerror}; name another file with --out") from error
     print(out)
@@ -169,12 +187,12 @@ def evaluate(
     seeds: Annotated[int, typer.Option(help="Pictures per prompt and side.", min=1)] = 1,
 ) -> None:
     """Paint the same prompts and seeds with two checkpoints of the miniature and report who wins."""
-    from alchemist_hub import models
     from alchemist_hub.evaluation.judges import JudgeNetwork
     from alchemist_hub.evaluation.report import evaluate as report
     from alchemist_hub.miniature.world import prompts as world_prompts
+    from alchemist_hub.models import MODELS
 
-    spec = models.model("mini")
+    spec = MODELS["mini"]
     report(
         base or weights() / "base",
         {"tuned": tuned or weights() / "tuned"},

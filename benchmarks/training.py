@@ -52,7 +52,7 @@ def prepare(folder: Path, pictures: int) -> int:
     """
     samples = [draw_sample(POOL_SEED, index, size=2 * SIZE) for index in range(pictures)]
     images, captions = [_jpeg(sample.image) for sample in samples], [sample.caption for sample in samples]
-    write_dataset(folder / "data", images, captions)
+    write_dataset(folder / "data", images, captions, sizes=[2 * SIZE] * pictures)
     (folder / "imagefolder").mkdir()
     rows = [{"file_name": f"{index}.jpg", "text": caption} for index, caption in enumerate(captions)]
     (folder / "imagefolder" / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

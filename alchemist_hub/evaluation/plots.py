@@ -112,33 +112,41 @@ def _tier_bars(axes: Axes, steps: Sequence[tuple[str, Mapping[str, int]]], total
 
 
 def picture_grid(
-    rows: Sequence[Sequence[Image.Image]], labels: Sequence[str], columns: Sequence[str], path: Path
+    rows: Sequence[Sequence[Image.Image]],
+    labels: Sequence[str],
+    columns: Sequence[str],
+    path: Path,
+    *,
+    cell: int = CELL,
 ) -> None:
-    """Draw rows of prompts and columns of arms, the prompt at the left, the arm above; few arms: two rows abreast."""
-    abreast = 2 if len(columns) <= 3 else 1
+    """Draw rows of prompts and columns of arms, the prompt at the left, the arm above; few arms: two rows abreast.
+
+    Every picture is fitted into a square of `cell` pixels.
+    """
+    abreast = 2 if len(columns) <= 3 and cell == CELL else 1
     lines = -(-len(rows) // abreast)
-    block = TEXT_WIDTH + len(columns) * (CELL + GAP)
-    sheet = Image.new("RGB", (abreast * block, HEADER + lines * (CELL + GAP)), "white")
+    block = TEXT_WIDTH + len(columns) * (cell + GAP)
+    sheet = Image.new("RGB", (abreast * block, HEADER + lines * (cell + GAP)), "white")
     for left in range(0, abreast * block, block):
-        _header(ImageDraw.Draw(sheet), left, columns)
+        _header(ImageDraw.Draw(sheet), left, columns, cell)
     for place, (label, pictures) in enumerate(zip(labels, rows, strict=True)):
-        left, top = place // lines * block, HEADER + place % lines * (CELL + GAP)
-        _grid_row(sheet, left, top, label, pictures)
-    sheet.save(path)
+        left, top = place // lines * block, HEADER + place % lines * (cell + GAP)
+        _grid_row(sheet, left, top, label, pictures, cell)
+    sheet.save(path, format="PNG")
 
 
-def _header(draw: ImageDraw.ImageDraw, left: int, columns: Sequence[str]) -> None:
+def _header(draw: ImageDraw.ImageDraw, left: int, columns: Sequence[str], cell: int) -> None:
     for column, name in enumerate(columns):
-        draw.text((left + TEXT_WIDTH + column * (CELL + GAP), 5), name, font=ImageFont.load_default(15), fill=INK)
+        draw.text((left + TEXT_WIDTH + column * (cell + GAP), 5), name, font=ImageFont.load_default(15), fill=INK)
 
 
-def _grid_row(sheet: Image.Image, left: int, top: int, label: str, pictures: Sequence[Image.Image]) -> None:
+def _grid_row(sheet: Image.Image, left: int, top: int, label: str, pictures: Sequence[Image.Image], cell: int) -> None:
     text = _wrapped(label)
     ImageDraw.Draw(sheet).multiline_text(
         (left + 8, top + 8), text, font=ImageFont.load_default(13), fill=INK, spacing=4
     )
     for column, picture in enumerate(pictures):
-        sheet.paste(_cell(picture), (left + TEXT_WIDTH + column * (CELL + GAP), top))
+        sheet.paste(_cell(picture, cell), (left + TEXT_WIDTH + column * (cell + GAP), top))
 
 
 def contact_sheet(pictures: Sequence[Image.Image], path: Path, *, columns: int = 12, cell: int = 96) -> None:

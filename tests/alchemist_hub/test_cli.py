@@ -1,5 +1,6 @@
 """The `alchemist` command as people type it: what it prints, and its exit status."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
 def test_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--help", monkeypatch=monkeypatch) == 0
     printed = capsys.readouterr().out
-    for command in ("demo", "app", "curate", "train", "sample", "evaluate", "card"):
+    for command in ("demo", "app", "curate", "models", "train", "sample", "evaluate", "card"):
         assert f" {command} " in printed
 
 
@@ -43,7 +44,7 @@ def test_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         (("train", "mini", "--data", "{tmp}", "--out", "{tmp}/run", "--set", "flip"), "expected name=value"),
         (("train", "mini", "--plan"), "--plan takes --gpu-memory"),
         (("train", "mini", "--plan", "--gpu-memory", "much"), "'much' is no amount of memory"),
-        (("train", "mini", "--plan", "--gpu-memory", "2200MiB"), "needs"),
+        (("train", "mini", "--plan", "--gpu-memory", "2200MiB"), "does not fit"),
         (("train", "mini", "--data", "{tmp}"), "name --data and --out"),
         (("curate", "funnel", "{tmp}/nowhere"), "nowhere"),
     ],
@@ -90,6 +91,20 @@ def test_sample_to_a_place_that_cannot_be_written(
     asked = ("sample", str(v_pipeline), "--prompt", "mars", "--steps", "2", "--out", f"{tmp_path}/file/mars.png")
     assert run(*asked, monkeypatch=monkeypatch) == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_models_are_listed_with_their_memory(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("models", "--json", monkeypatch=monkeypatch) == 0
+    told = {model["key"]: model for model in json.loads(capsys.readouterr().out)}
+    assert told["sdxl"]["parameters"] == 2_567_463_684
+    assert told["sd35l"]["gated"] and told["sd35l"]["licence"] == "stabilityai-ai-community"
+    assert 17e9 / 2**30 < told["sd15"]["memory"]["recipe"] / 2**30 < 20
+    assert all(model["memory"]["leanest"] <= model["memory"]["recipe"] for model in told.values())
+    assert run("models", monkeypatch=monkeypatch) == 0
+    assert "sd35l" in capsys.readouterr().out
 
 
 def test_evaluate_writes_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
