@@ -149,11 +149,11 @@ def tiny_xl_pipeline(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
-def tiny_sd3_pipeline(folder: Path, *, t5: bool = True, seed: int = 0) -> Path:
+def tiny_sd3_pipeline(folder: Path, *, t5: bool = True, dual: bool = True, seed: int = 0) -> Path:
     """Save a random StableDiffusion3Pipeline for 64 px into `folder` and return it, with or without its T5.
 
-    As in SD3.5-Medium: q and k normalised, attention of the picture to itself beside the joint one in the first block,
-    no output for the text in the last; 16 latent channels, shifted; a schedule with shift 3.
+    As in SD3.5: q and k normalised, no output for the text in the last block; 16 latent channels, shifted; a schedule
+    with shift 3. `dual`: as in Medium, attention of the picture to itself beside the joint one in the first block.
     """
     torch.manual_seed(seed)
     tokenizer = tiny_tokenizer()
@@ -169,7 +169,7 @@ def tiny_sd3_pipeline(folder: Path, *, t5: bool = True, seed: int = 0) -> Path:
         caption_projection_dim=32,
         pooled_projection_dim=16 + 24,
         pos_embed_max_size=8,
-        dual_attention_layers=(0,),
+        dual_attention_layers=(0,) if dual else (),
         qk_norm="rms_norm",
     )
     with torch.no_grad():  # blocks are born closed: gates and norms opened, so that each one changes what follows
@@ -191,6 +191,17 @@ def tiny_sd3_pipeline(folder: Path, *, t5: bool = True, seed: int = 0) -> Path:
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
     ).save_pretrained(folder)
     return folder
+
+
+def tiny_base(key: str, folder: Path) -> Path:
+    """Save a tiny pipeline of the architecture and the objective of a model key into `folder` and return it."""
+    if key == "sd15":
+        return tiny_pipeline(folder, prediction_type="epsilon", unet_dtype=torch.float32)
+    if key == "sd21":
+        return tiny_pipeline(folder, zero_terminal_snr=False, unet_dtype=torch.float32)
+    if key == "sdxl":
+        return tiny_xl_pipeline(folder)
+    return tiny_sd3_pipeline(folder, dual=key == "sd35m")
 
 
 def _tiny_t5_tokenizer() -> T5Tokenizer:
