@@ -12,6 +12,7 @@ from tiny_models import TOKENS, tiny_sd3_pipeline
 from alchemist_hub.errors import ModelError
 from alchemist_hub.training.checkpoint import pipeline_class
 from alchemist_hub.training.families import Family, Text, family_of
+from alchemist_hub.training.recipes import TrainingRecipe
 from alchemist_hub.training.schedule import Schedule
 
 PROMPTS = ["a photo of mars", "the moon over the sea at night", "forest"]
@@ -166,3 +167,13 @@ def test_the_denoiser_is_called_as_in_sampling(base: Path):
 def test_a_class_that_is_not_known_is_refused_by_name():
     with pytest.raises(ModelError, match="a KandinskyPipeline cannot be fine-tuned here; expected one of"):
         family_of("KandinskyPipeline")
+
+
+def test_a_recipe_sets_how_the_denoiser_computes(sd3_pipeline: Path):
+    family = family_of("StableDiffusion3Pipeline")
+    plain, lean = family.denoiser(sd3_pipeline).eval(), family.denoiser(sd3_pipeline).eval()
+    family.prepare(plain, TrainingRecipe(steps=1, learning_rate=1e-3))
+    family.prepare(lean, TrainingRecipe(steps=1, learning_rate=1e-3, gradient_checkpointing=True, compile=True))
+    assert plain.training and lean.training
+    assert (plain.is_gradient_checkpointing, lean.is_gradient_checkpointing) == (False, True)
+    assert plain._compiled_call_impl is None and lean._compiled_call_impl is not None
