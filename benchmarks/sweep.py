@@ -24,7 +24,7 @@ from alchemist_hub.miniature.world import prompts
 from alchemist_hub.training import recipes
 from alchemist_hub.training.loop import train
 
-RATES = (5e-5, 1e-4, 2e-4, 4e-4, 8e-4)
+RATES = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 4e-4, 8e-4)
 PROMPT_SEED = 60
 
 

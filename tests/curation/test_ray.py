@@ -128,7 +128,7 @@ def test_one_of_two_nodes_may_die(tmp_path, calm, nodes_find_toys):
     watcher = Killer()
     try:
         engine.run(recipe(kills=0.65, seconds=0.2), pool, tmp_path / "run", progress=watcher)
-        assert len([node for node in ray.nodes() if node["Alive"]]) == 1
+        wait_for(lambda: len([node for node in ray.nodes() if node["Alive"]]) == 1)
     finally:
         ray.shutdown()
         cluster.shutdown()
