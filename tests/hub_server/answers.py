@@ -25,9 +25,7 @@ class Request:
         return json.loads(self.body() or b"{}")
 
     def form(self) -> dict[str, list[str]]:
-        """Return the body's fields, from a form or from JSON."""
-        if "json" in self.headers.get("Content-Type", ""):
-            return {name: value if isinstance(value, list) else [str(value)] for name, value in self.json().items()}
+        """Return the fields of a form."""
         return parse_qs(self.body().decode())
 
     def asked(self, name: str) -> bool:

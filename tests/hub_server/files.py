@@ -81,6 +81,7 @@ def lfs_batch(hub: HubState, request: Request, kind: str | None, name: str) -> A
 
 @route("PUT", r"/lfs/([0-9a-f]{64})")
 def lfs_upload(hub: HubState, request: Request, sha256: str) -> Answer:
+    """Take a content from whoever knows its name, as a signed URL does."""
     hub.store.blobs.add(hub.counted(request.pieces()), sha256=sha256)
     return Answer()
 
@@ -115,3 +116,9 @@ def xorb(hub: HubState, request: Request, name: str) -> Answer:
 def shard(hub: HubState, request: Request) -> Answer:
     xet_user(request)
     return hub.xet.take_shard(request.body())
+
+
+@route("GET", r"/v1/chunks/default/([0-9a-f]{64})")
+def known_chunk(hub: HubState, request: Request, name: str) -> Answer:
+    xet_user(request)
+    return hub.xet.known_chunk(name)

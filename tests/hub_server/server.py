@@ -5,7 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -40,8 +40,8 @@ class Handler(BaseHTTPRequestHandler):
             self._send(answer)
         except (Dropped, ConnectionError):
             self.close_connection = True
-            # Both directions: the client is still writing.
-            self.connection.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):  # it is gone already
+                self.connection.shutdown(socket.SHUT_RDWR)  # both directions: the client may still be writing
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do
 
@@ -116,7 +116,8 @@ class Hub:
     """A running server, as a test sees it."""
 
     def __init__(self, folder: Path, *, token: str, organisations: tuple[str, ...]) -> None:
-        self.state = HubState(folder=folder, token=token, organisations=organisations)
+        self.folder = folder
+        self.state = HubState(folder=folder / "server", token=token, organisations=organisations)
         self.requests: Counter[str] = Counter()  # by "METHOD /path"
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"hub": self}))
         self._http.daemon_threads = True
@@ -151,7 +152,7 @@ class Hub:
 
     def environment(self, *, xet: bool = True, token: str | None = None) -> dict[str, str]:
         """Return what a client process needs to talk to this Hub alone, with a cache of its own below the folder."""
-        home = self.state.folder / "client"
+        home = self.folder / "client"
         return {
             "HF_ENDPOINT": self.url,
             "HF_TOKEN": self.state.token if token is None else token,
@@ -163,12 +164,13 @@ class Hub:
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "NO_PROXY": "127.0.0.1,localhost",
+            "no_proxy": "127.0.0.1,localhost",
         }
 
 
 @contextmanager
 def serving(folder: Path, *, token: str = "hf_tiny", organisations: tuple[str, ...] = ("alchemists",)) -> Iterator[Hub]:
-    """Serve the repositories below `folder`, new or from an earlier time."""
+    """Serve the repositories below `folder`/server, new or from an earlier time."""
     hub = Hub(folder, token=token, organisations=organisations)
     threading.Thread(target=hub._http.serve_forever, args=(0.02,), daemon=True).start()
     try:

@@ -206,4 +206,6 @@ class Store:
             return self._open.setdefault((kind, name), Repository(self.folder / kind / namespace / own, self.blobs))
 
     def delete(self, repository: Repository) -> None:
-        shutil.rmtree(repository.folder)
+        gone = self.folder / f"deleted-{uuid.uuid4().hex}"
+        repository.folder.replace(gone)
+        shutil.rmtree(gone)

@@ -1,9 +1,11 @@
-"""The server's end of the default upload path: xorbs of compressed chunks, and shards that say how files are made of them.
+"""The server's end of the default upload path: xorbs of compressed chunks, shards that say how files are made of them.
 
 The layouts are those of the Xet protocol's specification. A xorb is a run of chunks, each with a header of eight bytes;
-a shard is a run of records of 48 bytes. Bytes are rebuilt when a shard arrives and must have the SHA-256 it names.
+a shard is a run of records of 48 bytes: the files, a bookend, the chunks of its xorbs, a bookend. Bytes are rebuilt
+when a shard arrives and must have the SHA-256 it names.
 """
 
+import hashlib
 import struct
 import time
 from collections.abc import Iterable, Iterator
@@ -16,8 +18,11 @@ from hub_server.answers import Answer, Refusal, told
 from hub_server.store import Blobs, write_whole
 
 RECORD = 48  # bytes
-BOOKEND = b"\xff" * 32  # ends a shard's list of files
+BOOKEND = (b"\xff" * 32).ljust(RECORD, b"\0")
+# What a shard starts with; its version, 2, is next.
+MAGIC = b"HFRepoMetaData\0" + bytes.fromhex("556967456a7b815783a5bdd95ccdd14aa9")
 VERIFIED, HAS_SHA256 = 1 << 31, 1 << 30  # flags of a file: one more record per term; one with the SHA-256
+FOOTER_BYTES = 200  # of a shard
 FOOTER = b"XETBLOB"  # starts what may follow a xorb's chunks
 LZ4, GROUPED_LZ4 = 1, 2  # compression of a chunk; 0 is none
 
@@ -29,10 +34,24 @@ def hash_name(raw: bytes) -> str:
     return "".join(f"{number:016x}" for number in struct.unpack("<4Q", raw))
 
 
-def files(shard: bytes) -> Iterator[tuple[str, list[Term]]]:
-    """Yield every file of a shard: its SHA-256, and the terms it is the concatenation of."""
+def hash_bytes(name: str) -> bytes:
+    """The inverse of `hash_name`."""
+    return struct.pack("<4Q", *(int(name[at : at + 16], 16) for at in range(0, 64, 16)))
+
+
+def shard_of(known: bytes) -> bytes:
+    """Return a shard without files: a header, these records of xorbs, a footer with offsets and without key."""
+    head = MAGIC + struct.pack("<2Q", 2, FOOTER_BYTES) + BOOKEND
+    end = len(head) + len(known)
+    offsets = struct.pack("<9Q", 1, RECORD, len(head), end, 0, end, 0, end, 0)
+    now = int(time.time())
+    return head + known + offsets + bytes(32) + struct.pack("<12Q", now, now + 3600, *[0] * 9, end)
+
+
+def files(shard: bytes) -> Iterator[tuple[str, list[Term], int]]:
+    """Yield every file of a shard: its SHA-256, the terms it is the concatenation of, and where its records end."""
     at = RECORD  # after the header
-    while shard[at : at + 32] != BOOKEND:
+    while shard[at : at + RECORD] != BOOKEND:
         flags, count = struct.unpack_from("<II", shard, at + 32)
         if not flags & HAS_SHA256:
             raise Refusal(400, "a file of this shard has no SHA-256")
@@ -41,8 +60,8 @@ def files(shard: bytes) -> Iterator[tuple[str, list[Term]]]:
             first, end = struct.unpack_from("<II", shard, entry + 40)
             terms.append((hash_name(shard[entry : entry + 32]), first, end))
         last = at + RECORD * (1 + count * (2 if flags & VERIFIED else 1))
-        yield hash_name(shard[last : last + 32]), terms
         at = last + RECORD
+        yield hash_name(shard[last : last + 32]), terms, at
 
 
 def ungrouped(data: bytes) -> bytes:
@@ -91,10 +110,22 @@ class Xet:
         return told({"was_inserted": not known})
 
     def take_shard(self, shard: bytes) -> Answer:
-        for sha256, terms in files(shard):
+        end = RECORD
+        for sha256, terms, after in files(shard):
+            end = after
             if sha256 not in self.blobs:
                 self.blobs.add(self.pieces(terms), sha256=sha256)
+        known = shard[end + RECORD :]
+        if known[:RECORD] != BOOKEND:  # it brought xorbs
+            write_whole(self.folder / f"{hashlib.sha256(known).hexdigest()}.known", [known])
         return told({"result": 1})
+
+    def known_chunk(self, name: str) -> Answer:
+        """Answer with a shard of the xorbs around a chunk, so that the client sends none of them again."""
+        for path in self.folder.glob("*.known"):
+            if hash_bytes(name) in (known := path.read_bytes()):
+                return Answer(body=shard_of(known), headers={"Content-Type": "application/octet-stream"})
+        raise Refusal(404, "chunk not known")
 
     def pieces(self, terms: list[Term]) -> Iterator[bytes]:
         """Yield the bytes of a file, a chunk at a time."""
