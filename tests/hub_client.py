@@ -16,7 +16,7 @@ TREE = {
     "config.json": b"{}",
     "empty.txt": b"",
     "unet/weights.safetensors": LARGE + b"again and " * 20_000,  # one chunk that compresses, one that does not
-    "unet/floats.bin": b"".join((index * 1000).to_bytes(4, "little") for index in range(40_000)),
+    "unet/floats.bin": b"".join((index * 1000).to_bytes(4, "little") for index in range(40_000)) + b"odd",
 }
 BEGIN = """
 import hashlib, json, pathlib, sys

@@ -64,6 +64,23 @@ def test_a_commit_cut_in_mid_body_is_no_commit(hub: Hub, folder: Path) -> None:
     assert published(hub) == TREE
 
 
+@pytest.mark.slow
+@BOTH
+def test_killed_at_ten_points_it_ends_as_if_undisturbed(hub: Hub, folder: Path, xet: bool) -> None:
+    client(hub, "api.create_repo(name); say(None)")
+    for part in range(1, 11):
+        hub.fail(hub_server.slow_disk(0.05))
+        goal = hub.received_bytes + part * len(LARGE) // 10
+        with start(hub, PUBLISH, folder, xet=xet) as process:
+            wait_for(lambda goal=goal, process=process: hub.received_bytes >= goal or process.poll() is not None)
+            process.kill()
+        wait_for(lambda: not unfinished(hub))
+        assert published(hub) in ({}, TREE)
+        hub.recover()
+    client(hub, PUBLISH, folder, xet=xet)
+    assert published(hub) == TREE
+
+
 @pytest.mark.parametrize("status", [429, 500])
 def test_a_client_comes_back_after_a_refusal(hub: Hub, folder: Path, status: int) -> None:
     commit = hub_server.refused(status, on=hub_server.faults.COMMIT, times=2, retry_after=1)
@@ -104,3 +121,18 @@ say(get_session().put(os.environ["HF_ENDPOINT"] + "/lfs/" + "0" * 64, content=b"
     )
     assert refusal == 400
     assert list((hub.state.folder / "blobs").iterdir()) == []
+
+
+def test_a_refusal_says_when_to_come_back_and_only_as_often_as_it_should(hub: Hub) -> None:
+    hub.fail(hub_server.refused(429, on="GET /api/whoami", times=2, retry_after=7))
+    told = client(
+        hub,
+        """
+from huggingface_hub.utils import get_session
+import os
+answers = [get_session().get(os.environ["HF_ENDPOINT"] + "/api/whoami-v2", headers=api._build_hf_headers())
+           for _ in range(3)]
+say([[answer.status_code, answer.headers.get("Retry-After")] for answer in answers])
+""",
+    )
+    assert told == [[429, "7"], [429, "7"], [200, None]]
