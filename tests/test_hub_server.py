@@ -109,6 +109,8 @@ api.delete_repo("alchemists/gone")
 stranger = HfApi(token=False)
 say({
     "gated": refused(lambda: api.hf_hub_download(name, "config.json")),
+    "gate": refused(lambda: api.auth_check(name)),
+    "open": refused(lambda: api.auth_check(name, write=True)),
     "conflict": refused(lambda: api.create_repo(name)),
     "elsewhere": refused(lambda: api.create_repo("nobody/tiny")),
     "bad token": refused(lambda: HfApi(token="hf_wrong").whoami()),
@@ -128,6 +130,8 @@ say({
     )
     assert told == {
         "gated": ["GatedRepoError", 403],
+        "gate": ["GatedRepoError", 403],
+        "open": "None",
         "conflict": ["HfHubHTTPError", 409],
         "elsewhere": ["HfHubHTTPError", 403],
         "bad token": ["HfHubHTTPError", 401],
@@ -183,6 +187,44 @@ say(plain)
         tiny_dataset(tmp_path / "data", rows=4),
     )
     assert len(rows) == 4 and all(key == digest for key, _, digest in rows)
+
+
+def test_a_pushed_data_set_has_its_configurations_and_card(hub: Hub, tmp_path: Path) -> None:
+    told = client(
+        hub,
+        """
+from datasets import get_dataset_config_names, load_dataset
+from huggingface_hub import CommitOperationCopy, DatasetCard, HfFileSystem
+rows, pushed = load_dataset("parquet", data_dir=sys.argv[1], split="train"), "alchemists/pushed"
+rows.push_to_hub(pushed, config_name="3k", private=True)
+rows.select(range(2)).push_to_hub(pushed, config_name="urls")
+card = DatasetCard.load(pushed)
+card.validate(repo_type="dataset")
+card.data.license = "apache-2.0"
+card.push_to_hub(pushed, repo_type="dataset")
+source = "urls/train-00000-of-00001.parquet"
+copy = CommitOperationCopy(source, "copy.parquet")
+api.create_commit(pushed, [copy], commit_message="Copy", repo_type="dataset")
+files = HfFileSystem()
+say({
+    "configurations": get_dataset_config_names(pushed),
+    "rows": [len(load_dataset(pushed, "3k", split="train")), len(list(load_dataset(pushed, "urls")["train"]))],
+    "private": api.dataset_info(pushed).private,
+    "licence": api.dataset_info(pushed).card_data.license,
+    "copied": files.cat_file(f"datasets/{pushed}/{source}") == files.cat_file(f"datasets/{pushed}/copy.parquet"),
+    "last four": files.cat_file(f"datasets/{pushed}/copy.parquet", start=-4).decode(),
+})
+""",
+        tiny_dataset(tmp_path / "data", rows=4),
+    )
+    assert told == {
+        "configurations": ["3k", "urls"],
+        "rows": [4, 2],
+        "private": True,
+        "licence": "apache-2.0",
+        "copied": True,
+        "last four": "PAR1",
+    }
 
 
 def test_a_pipeline_loads_and_samples(hub: Hub, epsilon_pipeline: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import yaml
 
 from hub_server.answers import Answer, Refusal, Request, told
-from hub_server.routes import HubState, owns, readable, route, writable
+from hub_server.routes import HubState, admitted, owns, readable, route, writable
 from hub_server.store import KINDS, Commit, File, Repository, git_oid, now
 
 REPOSITORY = r"/api/(models|datasets|spaces)/([^/]+/[^/]+)"
@@ -106,6 +106,12 @@ def info(hub: HubState, request: Request, kind: str, name: str, revision: str | 
         | ({"modelId": name, "library_name": front.get("library_name")} if kind == "models" else {})
         | ({"sdk": kept["sdk"]} if kind == "spaces" else {})
     )
+
+
+@route("GET", REPOSITORY + r"/auth-check(/write)?")
+def check_access(hub: HubState, request: Request, kind: str, name: str, write: str | None) -> Answer:
+    (writable if write else admitted)(hub, request, kind, name)
+    return told({})
 
 
 def card_data(hub: HubState, commit: Commit) -> dict[str, Any]:

@@ -22,7 +22,7 @@ class Fault:
 
 
 def dropped(*, after: int, on: str = UPLOAD, times: int = 1) -> Fault:
-    """Cut the connection after so many bytes of an upload."""
+    """Cut the connection after so many bytes of an upload; a shorter one arrives whole, and counts among `times`."""
     return Fault(on=on, times=times, drop_after=after)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hub_server.answers import Answer, Refusal, Request, told
-from hub_server.routes import HubState, readable, route, writable
+from hub_server.routes import HubState, admitted, readable, route, writable
 
 PIECE = 1 << 16  # bytes
 REPOSITORY = r"(?:(datasets|spaces)/)?([^/]+/[^/]+)"
@@ -41,10 +41,7 @@ def ranged(request: Request, path: Path, headers: dict[str, str]) -> Answer:
 @route("GET", rf"/{REPOSITORY}/resolve/([^/]+)/(.+)")
 def resolve(hub: HubState, request: Request, kind: str | None, name: str, revision: str, path: str) -> Answer:
     """Give a small file; send the client elsewhere for a large one."""
-    repository = readable(hub, request, kind or "models", name)
-    if repository.settings.get("gated"):
-        message = f"Access to {repository.kind[:-1]} {name} is restricted and you are not in the authorized list."
-        raise Refusal(403 if request.user else 401, message, code="GatedRepo")
+    repository = admitted(hub, request, kind or "models", name)
     commit = repository.commit(revision)
     file = commit.files.get(path)
     headers = {"X-Repo-Commit": commit.oid}

@@ -79,6 +79,15 @@ def readable(hub: HubState, request: Request, kind: str, name: str) -> Repositor
     return repository
 
 
+def admitted(hub: HubState, request: Request, kind: str, name: str) -> Repository:
+    """Return a repository whose files the request may read: everybody sees a gated one, nobody here is let in."""
+    repository = readable(hub, request, kind, name)
+    if repository.settings["gated"]:
+        message = f"Access to {kind[:-1]} {name} is restricted and you are not in the authorized list."
+        raise Refusal(403 if request.user else 401, message, code="GatedRepo")
+    return repository
+
+
 def writable(hub: HubState, request: Request, kind: str, name: str) -> Repository:
     """Return a repository that the request may write to."""
     repository = readable(hub, request, kind, name)
