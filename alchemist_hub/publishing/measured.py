@@ -98,7 +98,7 @@ def model_index(report: Report, prompts_dataset: str | None) -> list[EvalResult]
         EvalResult(
             task_type="text-to-image",
             dataset_type=prompts_dataset or "custom",
-            dataset_name=f"{len(report.prompts)} prompts, {len(report.seeds)} seeds",
+            dataset_name=_extent(report),
             metric_type=METRIC,
             metric_name=f"{aspect.aspect}: win rate over the base, ties half, {_interval(aspect)}",
             metric_value=round(aspect.win_rate.value, 4),
@@ -114,8 +114,8 @@ def eval_results(report: Report, prompts_dataset: str) -> str:
             dataset_id=prompts_dataset,
             task_id=aspect.aspect,
             value=round(aspect.win_rate.value, 4),
-            notes=f"win rate over the base, ties half; {_interval(aspect)} over prompts; {len(report.prompts)} "
-            f"prompts, {len(report.seeds)} seeds, {report.steps} steps, guidance {report.guidance:g}",
+            notes=f"win rate over the base, ties half; {_interval(aspect)} over prompts; {_extent(report)}, "
+            f"{report.steps} steps, guidance {report.guidance:g}",
         )
         for aspect in _counted(report)
     ]
@@ -163,6 +163,11 @@ def copy_picture(source: Path, target: Path, *, side: int | None = None) -> None
 def _counted(report: Report) -> list[AspectResult]:
     """The aspects that had anything to count: neither form knows a number that is none."""
     return [aspect for aspect in report.comparison(TUNED).aspects if not math.isnan(aspect.win_rate.value)]
+
+
+def _extent(report: Report) -> str:
+    seeds = len(report.seeds)
+    return f"{len(report.prompts)} prompts, {seeds} seed{'s' if seeds > 1 else ''}"
 
 
 def _interval(aspect: AspectResult) -> str:

@@ -125,7 +125,7 @@ def test_the_example_is_python_that_loads_the_repository_as_its_class(key, out):
     example = text.partition("```python\n")[2].partition("```")[0]
     compile(example, "example", "exec")
     own = f"someone/{MODELS[key].tuned.rpartition('/')[2]}" if key != "mini" else "someone/miniature"
-    assert f'{MODELS[key].pipeline}.from_pretrained("{own}"' in example
+    assert f'{MODELS[key].pipeline}.from_pretrained(\n    "{own}",' in example
     assert "alchemist-hub/" not in text
 
 
