@@ -8,7 +8,6 @@ Numbers come from the evaluation's report and from training.json; a card without
 """
 
 import json
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from alchemist_hub.evaluation.results import BASE, REPORT, Comparison, Report, r
 from alchemist_hub.models import ModelSpec, local_folder, model
 from alchemist_hub.publishing.facts import ORGANISATION, ModelFacts, read_model_facts, render
 from alchemist_hub.publishing.measured import (
+    PAIR_FILES,
     RESULTS,
     TUNED,
     Pair,
@@ -33,7 +33,7 @@ from alchemist_hub.publishing.measured import (
     read_training,
 )
 
-CARD, ASSETS = "README.md", "assets"
+CARD = "README.md"
 SHEET = "assets/samples.png"
 WIN_RATES = "assets/win_rates.png"
 
@@ -77,7 +77,7 @@ def write_model_card(
     measured, funnel = (None, None) if report is None else _measured(Path(report), checkpoint)
     training = read_training(checkpoint) if checkpoint else _recorded(measured)
     sheet = None if samples is None else Path(samples)
-    _clear(out)
+    out.mkdir(parents=True, exist_ok=True)
     evidence = Evidence(
         training=training,
         report=measured,
@@ -86,10 +86,10 @@ def write_model_card(
         sheet=_shown(sheet, out, SHEET),
         win_rates=_shown(Path(report) / "figures" / "win_rates.png" if measured else None, out, WIN_RATES),
     )
-    if measured and facts.prompts_dataset:
-        (out / RESULTS.parent).mkdir(parents=True, exist_ok=True)
-        (out / RESULTS).write_text(eval_results(measured, facts.prompts_dataset), encoding="utf-8")
-    (out / CARD).write_text(str(model_card(spec, facts, evidence)), encoding="utf-8")
+    text = str(model_card(spec, facts, evidence))
+    (out / CARD).write_text(text, encoding="utf-8")
+    _write_results(out / RESULTS, measured, facts.prompts_dataset)
+    _remove_stale(out, text)
     return out / CARD
 
 
@@ -163,8 +163,17 @@ def _shown(source: Path | None, out: Path, place: str) -> str | None:
     return place
 
 
-def _clear(out: Path) -> None:
-    """Remove the results and pictures of an earlier card, which this one may no longer name."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / RESULTS).unlink(missing_ok=True)
-    shutil.rmtree(out / ASSETS, ignore_errors=True)
+def _write_results(path: Path, report: Report | None, prompts_dataset: str | None) -> None:
+    if report and prompts_dataset:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(eval_results(report, prompts_dataset), encoding="utf-8")
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _remove_stale(out: Path, text: str) -> None:
+    """Remove the pictures of an earlier card that this one no longer shows; whatever else lies there is not ours."""
+    for pattern in (*PAIR_FILES, SHEET, WIN_RATES):
+        for path in out.glob(pattern):
+            if f"]({path.relative_to(out).as_posix()})" not in text:
+                path.unlink()

@@ -69,7 +69,7 @@ class DatasetFacts:
     intended_use: list[str]
     columns: dict[str, str]  # column -> what it holds
     limits: list[str]
-    images_licence: str
+    licence_note: str
     removal: str
 
     def published_by(self, organisation: str) -> Self:
@@ -104,6 +104,7 @@ def render(template: str, context: Mapping[str, Any], folder: Path = CARDS) -> s
         "number": number,
         "p_value": p_value,
         "duration": duration,
+        "energy": energy,
         "cell": cell,
     }
     return environment.get_template(template).render(context)
@@ -114,6 +115,11 @@ def duration(seconds: float) -> str:
     if seconds < 600:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
+def energy(kwh: float) -> str:
+    """Return kilowatt hours as people read them, small ones as watt hours; two digits, as an estimate has no more."""
+    return f"{kwh * 1000:.2g} Wh" if kwh < 0.1 else f"{kwh:.2g} kWh" if kwh < 100 else f"{kwh:,.0f} kWh"
 
 
 def cell(text: str) -> str:

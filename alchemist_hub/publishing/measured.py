@@ -23,6 +23,7 @@ from alchemist_hub.training.checkpoint import RECORD
 TUNED = "tuned"
 METRIC = "win_rate"
 RESULTS = Path(".eval_results") / "side-by-side.yaml"
+PAIR_FILES = ("assets/*-base.jpg", "assets/*-tuned.jpg")
 PAIRS = 4  # shown on a card: the first prompts, not chosen
 SIDE = 384  # pixels of a picture on a card
 _SHOWN = ("steps", "batch_size", "learning_rate", "schedule", "warmup", "ema", "caption_dropout", "seed")

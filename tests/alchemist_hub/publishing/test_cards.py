@@ -3,12 +3,14 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 from huggingface_hub import ModelCard, parse_eval_result_entries
 from PIL import Image
+from tiny_models import tiny_base
 
 from alchemist_hub.errors import EvaluationError
 from alchemist_hub.evaluation import votes
@@ -16,6 +18,7 @@ from alchemist_hub.evaluation.generate import Settings, checkpoint_id, folder_na
 from alchemist_hub.evaluation.results import Report, compare, write_json
 from alchemist_hub.models import MODELS
 from alchemist_hub.publishing.cards import write_model_card
+from alchemist_hub.publishing.facts import read_model_facts
 
 TRAINING = {
     "recipe": {
@@ -35,7 +38,7 @@ TRAINING = {
     "code": {"alchemist-hub": "0.1.0"},
     "hardware": "cpu",
     "seconds": 123.4,
-    "energy": {"kWh": 0.00103, "watts": 30.0, "watts are": "assumed: 15 a thread"},
+    "energy": {"kWh": 0.00104, "watts": 30.0, "watts are": "assumed: 15 a thread"},
 }
 FUNNEL = {
     "pool": 4000,
@@ -129,6 +132,22 @@ def test_the_example_is_python_that_loads_the_repository_as_its_class(key, out):
     assert "alchemist-hub/" not in text
 
 
+@pytest.mark.parametrize("key", ["sd21", "sdxl", "sd35m", "mini"])
+def test_the_example_paints_a_picture(key, out, tmp_path, monkeypatch):
+    repository = read_model_facts(key).repository
+    tiny_base("sd21" if key == "mini" else key, tmp_path / repository)
+    text = write_model_card(key, None, out).read_text()
+    example = text.partition("```python\n")[2].partition("```")[0]
+    steps = f"num_inference_steps={MODELS[key].steps}"
+    assert steps in example
+    for found, here in ((steps, "num_inference_steps=2"), ('"cuda"', '"cpu"'), ("float16", "float32")):
+        example = example.replace(found, here)
+    monkeypatch.chdir(tmp_path)  # where the repository's name is a folder's
+    names: dict[str, Any] = {}
+    exec(example.replace("bfloat32", "float32"), names)
+    assert isinstance(names["image"], Image.Image)
+
+
 def test_both_forms_of_the_results_give_the_measured_win_rates_back(evaluation, checkpoint, out):
     card = ModelCard.load(write_model_card("mini", checkpoint, out, evaluation))
     expected = {aspect.aspect: round(aspect.win_rate.value, 4) for aspect in report("").comparison("tuned").aspects}
@@ -167,7 +186,13 @@ def test_training_facts_are_told_with_the_origin_of_the_watts(checkpoint, out):
     text = write_model_card("mini", checkpoint, out).read_text()
     assert "400 steps of 32 pictures" in text and "`abc123`" in text and "0.3141" in text
     assert "161 shown; not shown: 7 too small" in text
-    assert "0.001 kWh at 30 W (assumed: 15 a thread)" in text
+    assert "about 1 Wh at 30 W (assumed: 15 a thread)" in text
+
+
+def test_watts_that_a_card_did_not_tell_are_not_made_up(checkpoint, out):
+    energy = {"kWh": None, "watts": None, "watts are": "not told by the card"}
+    (checkpoint / "training.json").write_text(json.dumps(TRAINING | {"energy": energy}))
+    assert "| energy | not recorded: not told by the card |" in write_model_card("mini", checkpoint, out).read_text()
 
 
 def test_a_card_names_no_folder_of_the_machine_it_was_made_on(evaluation, checkpoint, out, tmp_path):
@@ -197,8 +222,12 @@ def test_a_sheet_of_samples_is_shown_without_what_its_file_says_of_its_maker(che
 
 def test_a_new_card_leaves_nothing_of_the_older_one(evaluation, checkpoint, out):
     write_model_card("mini", checkpoint, out, evaluation)
+    (out / "assets" / "own.txt").write_text("not a card's")
+    with pytest.raises(EvaluationError, match="is no picture"):
+        write_model_card("mini", checkpoint, out, samples=out / "nothing.png")
+    assert (out / "assets" / "0-base.jpg").is_file()
     write_model_card("mini", checkpoint, out)
-    assert [path.name for path in out.rglob("*") if path.is_file()] == ["README.md"]
+    assert sorted(path.name for path in out.rglob("*") if path.is_file()) == ["README.md", "own.txt"]
 
 
 def test_a_funnel_alone_is_told_but_no_comparison_is_claimed(evaluation, checkpoint, out):

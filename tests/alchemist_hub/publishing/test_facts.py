@@ -4,7 +4,7 @@ import pytest
 
 from alchemist_hub.errors import EvaluationError
 from alchemist_hub.models import MODELS
-from alchemist_hub.publishing.facts import CARDS, cell, duration, read_dataset_facts, read_model_facts
+from alchemist_hub.publishing.facts import CARDS, cell, duration, energy, read_dataset_facts, read_model_facts
 
 
 @pytest.mark.parametrize("key", MODELS)
@@ -50,3 +50,8 @@ def test_a_text_of_others_stays_one_line_of_text_in_a_table():
 @pytest.mark.parametrize(("seconds", "told"), [(162.4, "162 s"), (2520, "42 minutes"), (40_680, "11.3 hours")])
 def test_a_duration_is_told_in_the_unit_that_people_use(seconds, told):
     assert duration(seconds) == told
+
+
+@pytest.mark.parametrize(("kwh", "told"), [(0.00068, "0.68 Wh"), (2.34, "2.3 kWh"), (1234.5, "1,234 kWh")])
+def test_energy_is_told_with_as_many_digits_as_an_estimate_has(kwh, told):
+    assert energy(kwh) == told
