@@ -39,6 +39,7 @@ def make_app() -> typer.Typer:
     )
     for command in (demo, models, train, sample, evaluate, card):
         app.command()(command)
+    app.command(name="card-dataset")(card_dataset)
     app.command(name="app")(serve)
     return app
 
@@ -207,10 +208,43 @@ def evaluate(
 
 
 def card(
-    report: Annotated[Path, typer.Option(help="Report folder of an evaluation.")],
-    out: Annotated[Path, typer.Option(help="The card to write.")] = Path("README.md"),
+    model: Annotated[str, typer.Option(help="Model key: sd15, sd21, sdxl, sd35m, sd35l or mini.")] = "mini",
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Pipeline folder; its training.json gives the training facts.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Report folder of its evaluation, with an arm tuned.")] = None,
+    samples: Annotated[
+        Path | None, typer.Option(help="A sheet of base and tuned, as `alchemist sample --beside` paints it.")
+    ] = None,
+    prompts_dataset: Annotated[
+        str | None, typer.Option(help="Hub data set of the report's prompts, for .eval_results.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the card, or its README.md.")] = Path("card"),
+    org: Annotated[str, typer.Option(help="Organisation on the Hub whose repositories it names.")] = "alchemist-hub",
 ) -> None:
-    """Render the miniature's model card from an evaluation report."""
-    from alchemist_hub.publishing.cards import write_card
+    """Write a model's card: what it is, how it was trained, and, where it was evaluated, what it changes."""
+    from alchemist_hub.publishing.cards import CARD, write_model_card
 
-    print(write_card(report, out))
+    folder = out.parent if out.name == CARD else out
+    names = {"organisation": org, "prompts_dataset": prompts_dataset}
+    print(write_model_card(model, checkpoint, folder, report, samples, **names))
+
+
+def card_dataset(
+    dataset: Annotated[Path, typer.Argument(help="Frozen data set: RUN/dataset of a finished curation run.")],
+    run: Annotated[Path, typer.Option(help="The run's folder: its ledger tells the funnel's numbers.")],
+    out: Annotated[Path, typer.Option(help="Folder of the card.")] = Path("card"),
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(help="A further configuration as NAME=FOLDER: --variant 7k=runs/7k/dataset. Repeatable."),
+    ] = None,
+    urls: Annotated[
+        Path | None, typer.Option(help="The configuration without images: a parquet of `alchemist curate export`.")
+    ] = None,
+    org: Annotated[str, typer.Option(help="Organisation on the Hub whose repository it names.")] = "alchemist-hub",
+) -> None:
+    """Write a data set's card: the funnel with the run's numbers, its judges, and what the viewer asks for."""
+    from alchemist_hub.publishing.dataset_card import parse_variants, write_dataset_card
+
+    variants = parse_variants(variant or [])
+    print(write_dataset_card(dataset, run, out, variants=variants, urls=urls, organisation=org))

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation import shards
+from curation import explain, shards
 from curation.engines.driver import image_reader
 from curation.errors import LedgerError
+from curation.explain import FunnelRow
 from curation.ledger import Ledger
 from curation.plan import Outline
 from curation.sources import reopen
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 BYTES_PER_FILE = 256 << 20
 ROWS_PER_GROUP = 100  # a reader that wants a few pictures reads a group, not the file
 LEADING = ("img_key", "url", "prompt", "text", "image", "width", "height")
+_EXPECTED = "expected the folder RUN/dataset of a finished curation run"
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _VERDICT = ("kept", "step", "column", "op", "threshold", "reason")
 
@@ -81,12 +83,12 @@ def read(folder: str | Path) -> "Dataset":
     from datasets.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    return load_dataset("parquet", data_files=[str(path) for path in _files(Path(folder))], split="train")
+    return load_dataset("parquet", data_files=[str(path) for path in files(folder)], split="train")
 
 
 def fingerprint(folder: str | Path) -> str:
     """Return the SHA-256 over (img_key, prompt) of a frozen data set, in order. Raises LedgerError."""
-    return _digest([pq.read_table(path, columns=["img_key", "prompt"]) for path in _files(Path(folder))])
+    return _digest([pq.read_table(path, columns=["img_key", "prompt"]) for path in files(folder)])
 
 
 def scores(run: str | Path) -> pa.Table:
@@ -104,6 +106,27 @@ def scores(run: str | Path) -> pa.Table:
 def steps(run: str | Path) -> list[str]:
     """Return the names of a run's steps, in order. Raises LedgerError."""
     return [step.name for step in Ledger(run).outline.steps]
+
+
+def funnel(run: str | Path) -> list[FunnelRow]:
+    """Return what each step of a run was given, kept and dropped, and why; the source first. Raises LedgerError."""
+    return explain.funnel(Ledger(run))
+
+
+def describe(folder: str | Path) -> dict[str, Any]:
+    """Return a frozen data set's dataset.json: fingerprint, samples, pool, recipe. Raises LedgerError."""
+    path = Path(folder) / "dataset.json"
+    if not path.is_file():
+        raise LedgerError(f"no data set in {folder}: {_EXPECTED}")
+    return shards.read_json(path)
+
+
+def files(folder: str | Path) -> list[Path]:
+    """Return the parquet files of a frozen data set, in order. Raises LedgerError."""
+    found = sorted(Path(folder).glob("data/*.parquet")) or sorted(Path(folder).glob("*.parquet"))
+    if not found:
+        raise LedgerError(f"no data set in {folder}: {_EXPECTED}")
+    return found
 
 
 def _finished(run: str | Path) -> Ledger:
@@ -167,9 +190,9 @@ def _is_current(folder: Path, described: dict[str, Any]) -> bool:
 
 def _write(folder: Path, kept: pa.Table, read_image: Callable[[str], bytes], described: dict[str, Any]) -> None:
     (folder / "data").mkdir(parents=True)
-    files = list(_by_size(kept))
-    for number, part in enumerate(files):
-        path = folder / "data" / f"train-{number:05d}-of-{len(files):05d}.parquet"
+    parts = list(_by_size(kept))
+    for number, part in enumerate(parts):
+        path = folder / "data" / f"train-{number:05d}-of-{len(parts):05d}.parquet"
         pq.write_table(_with_images(part, read_image), path, row_group_size=ROWS_PER_GROUP, compression="zstd")
     (folder / "README.md").write_text(_readme(described), "utf-8")
     (folder / "dataset.json").write_text(json.dumps(described, indent=1) + "\n", "utf-8")
@@ -229,10 +252,3 @@ def _replace(folder: Path, temporary: Path) -> None:
     os.replace(folder, old)
     os.replace(temporary, folder)
     shutil.rmtree(old)
-
-
-def _files(folder: Path) -> list[Path]:
-    files = sorted(folder.glob("data/*.parquet")) or sorted(folder.glob("*.parquet"))
-    if not files:
-        raise LedgerError(f"no data set in {folder}: expected the folder RUN/dataset of a finished curation run")
-    return files

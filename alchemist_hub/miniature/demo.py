@@ -33,7 +33,7 @@ def run_demo(
     from alchemist_hub.evaluation.judges import JudgeNetwork
     from alchemist_hub.evaluation.report import evaluate
     from alchemist_hub.models import model
-    from alchemist_hub.publishing.cards import write_card
+    from alchemist_hub.publishing.cards import write_model_card
     from alchemist_hub.sampling import hide_loading_bars
     from alchemist_hub.training.loop import train
     from alchemist_hub.training.recipes import miniature as training_recipe
@@ -67,7 +67,7 @@ def run_demo(
         guidance=spec.guidance,
     )
     console.rule("5 of 5: the card", align="left")
-    card = write_card(out / "report", out / "card" / "README.md")
+    card = write_model_card("mini", tuned, out / "card", report=out / "report")
     console.print(
         f"data set     {data}\ncheckpoint   {tuned}\nreport       {out / 'report' / 'report.html'}\ncard         {card}"
     )

@@ -27,7 +27,7 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
 def test_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--help", monkeypatch=monkeypatch) == 0
     printed = capsys.readouterr().out
-    for command in ("demo", "app", "curate", "models", "train", "sample", "evaluate", "card"):
+    for command in ("demo", "app", "curate", "models", "train", "sample", "evaluate", "card", "card-dataset"):
         assert f" {command} " in printed
 
 
@@ -47,6 +47,11 @@ def test_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         (("train", "mini", "--plan", "--gpu-memory", "2200MiB"), "does not fit"),
         (("train", "mini", "--data", "{tmp}"), "name --data and --out"),
         (("curate", "funnel", "{tmp}/nowhere"), "nowhere"),
+        (("card", "--model", "sd99", "--out", "{tmp}"), "unknown model key 'sd99'"),
+        (("card", "--report", "{tmp}", "--out", "{tmp}"), "no evaluation in"),
+        (("card", "--samples", "{tmp}/nothing.png", "--out", "{tmp}/card"), "nothing.png is no picture"),
+        (("card-dataset", "{tmp}", "--run", "{tmp}", "--out", "{tmp}"), "no data set in"),
+        (("card-dataset", "{tmp}", "--run", "{tmp}", "--variant", "7k"), "expected NAME=FOLDER"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(
@@ -110,6 +115,14 @@ def test_models_are_listed_with_their_memory(
 def test_evaluate_writes_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("evaluate", "--prompts", "2", "--out", str(tmp_path), monkeypatch=monkeypatch) == 0
     assert (tmp_path / "report.html").stat().st_size > 1000
+
+
+def test_card_writes_a_model_card_to_a_folder_or_a_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in ("card", "other/README.md"):
+        arguments = ("--model", "sdxl", "--org", "someone", "--out", str(tmp_path / place))
+        assert run("card", *arguments, monkeypatch=monkeypatch) == 0
+    for card in (tmp_path / "card" / "README.md", tmp_path / "other" / "README.md"):
+        assert "someone/stable-diffusion-xl-base-1.0-alchemist" in card.read_text()
 
 
 def test_an_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,3 +207,15 @@ def test_further_columns_of_the_source_are_kept_with_their_types(tmp_path):
         source = by_name[row["url"]]
         assert (row["year"], row["score"], json.loads(row["tags"])) == (source["year"], source["score"], source["tags"])
         assert row["source_width"] == "wide" and row["width"] == 24
+
+
+def test_a_frozen_data_set_tells_its_files_and_what_it_came_from_and_its_run_the_funnel(run):
+    folder = dataset.freeze(run)
+    described = dataset.describe(folder)
+    assert described["fingerprint"] == dataset.fingerprint(folder)
+    assert sum(len(pq.read_table(path)) for path in dataset.files(folder)) == described["samples"]
+    source, *rows = dataset.funnel(run)
+    assert [row.step for row in rows] == dataset.steps(run)
+    assert (source.step, rows[-1].kept) == ("source", described["samples"])
+    with pytest.raises(LedgerError, match="no data set in"):
+        dataset.describe(run)
