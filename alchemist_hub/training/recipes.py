@@ -167,11 +167,11 @@ RECIPES: dict[str, TrainingRecipe] = {
         mixed_precision="no",
     ),
     # A few hundred pictures, minutes on two cores. Timesteps, flips, caption dropout and plain attention are those of
-    # the loop that made the miniature's base; the learning rate is smaller and the average shorter, as befits a few
-    # hundred steps.
+    # the loop that made the miniature's base; the average is shorter, as befits a few hundred steps. The learning rate
+    # is of benchmarks/sweep-2026-11-24.md: aesthetics want less, complexity more.
     "mini": TrainingRecipe(
         steps=400,
-        learning_rate=2e-4,
+        learning_rate=2e-5,
         batch_size=32,
         warmup=20,
         ema=0.99,

@@ -293,4 +293,4 @@ def test_the_learning_rate_rises_then_follows_its_schedule():
     assert rates[9] == 1.0
     assert rates[9:] == sorted(rates[9:], reverse=True)
     assert 0 < rates[-1] < 0.01
-    assert {learning_rate(miniature(warmup=0, schedule="constant"), step) for step in (0, 399)} == {2e-4}
+    assert {learning_rate(miniature(warmup=0, schedule="constant"), step) for step in (0, 399)} == {2e-5}
