@@ -12,6 +12,7 @@ import typer
 from alchemist_hub import __version__
 from alchemist_hub.errors import HubError
 from alchemist_hub.miniature import weights
+from alchemist_hub.publishing import cli as publishing_cli
 from curation import cli as curation_cli
 from curation.errors import CurationError
 
@@ -37,6 +38,7 @@ def make_app() -> typer.Typer:
     app.add_typer(
         curation_cli.make_app(weights), name="curate", help="Turn a pool of captioned pictures into a small data set."
     )
+    app.add_typer(publishing_cli.make_app(), name="publish")
     for command in (demo, models, train, sample, evaluate, card):
         app.command()(command)
     app.command(name="card-dataset")(card_dataset)

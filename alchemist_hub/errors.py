@@ -4,6 +4,7 @@ HubError                 a user's mistake or a refused input: one line, exit sta
 |-- ModelError           a checkpoint, model key or component that cannot be loaded
 |-- TrainingError        a run that cannot start or go on: settings, data, a foreign checkpoint
 |-- EvaluationError      reports that cannot be made from what was given
+|-- PublishError         a repository that may not be published, or a Hub that does not take it
 `-- WorldError           a miniature that cannot be rendered or written
 """
 
@@ -22,6 +23,10 @@ class TrainingError(HubError):
 
 class EvaluationError(HubError):
     """A report that cannot be made from what was given."""
+
+
+class PublishError(HubError):
+    """A repository that may not be published as it is, or a Hub that does not take it."""
 
 
 class WorldError(HubError):

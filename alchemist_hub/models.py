@@ -134,13 +134,18 @@ def spec_of(source: str | Path) -> ModelSpec:
     Raises `ModelError` when there is no pipeline behind the name, or none of its class is known.
     """
     folder = local_folder(source)
-    pipeline = json.loads((folder / "model_index.json").read_text())["_class_name"]
+    pipeline = pipeline_class(folder)
     alike = [spec for spec in MODELS.values() if spec.pipeline == pipeline]
     if not alike:
         raise ModelError(f"{source} is a {pipeline}; known are {', '.join({spec.pipeline for spec in _SPECS})}")
     (config,) = (folder / name / "config.json" for name in ("unet", "transformer") if (folder / name).is_dir())
     size = json.loads(config.read_text())["sample_size"] * 8  # every VAE here makes one latent of 8 x 8 pixels
     return min(alike, key=lambda spec: abs(spec.size - size))
+
+
+def pipeline_class(folder: Path) -> str:
+    """Return the diffusers class of a pipeline folder."""
+    return json.loads((folder / "model_index.json").read_text())["_class_name"]
 
 
 def local_folder(source: str | Path) -> Path:

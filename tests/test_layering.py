@@ -32,11 +32,13 @@ FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 ONLY_IMPORTERS = {
     "ray": ("curation.engines.ray",),
     "gradio": ("alchemist_hub.ui",),
-    "typer": ("curation.cli", "alchemist_hub.cli"),
+    "typer": ("curation.cli", "alchemist_hub.cli", "alchemist_hub.publishing.cli"),
 }
 HUB_WRITES = {
     "HfApi",
+    "add_collection_item",
     "create_branch",
+    "create_collection",
     "create_commit",
     "create_repo",
     "create_tag",

@@ -78,7 +78,7 @@ def write_dataset_card(
         configurations.append(configuration(name, folder, place="data" if is_same else name))
     if urls is not None:
         configurations.append(_configuration(URLS, f"{URLS}/train.parquet", [Path(urls)]))
-    facts = read_dataset_facts().published_by(organisation)
+    facts = read_dataset_facts(described["recipe"]["name"]).published_by(organisation)
     out = Path(out_folder)
     out.mkdir(parents=True, exist_ok=True)
     (out / CARD).write_text(str(dataset_card(facts, described, passages, configurations)), encoding="utf-8")

@@ -85,9 +85,10 @@ def read_model_facts(key: str, folder: Path = CARDS) -> ModelFacts:
     return _read(folder / f"{key}.yaml", ModelFacts)
 
 
-def read_dataset_facts(folder: Path = CARDS) -> DatasetFacts:
-    """Read the facts of the data set. Raises EvaluationError as `read_model_facts`."""
-    return _read(folder / "alchemist.yaml", DatasetFacts)
+def read_dataset_facts(recipe: str = "alchemist", folder: Path = CARDS) -> DatasetFacts:
+    """Read the facts of a curation recipe's data set: its own where it has some. Raises EvaluationError."""
+    own = folder / f"alchemist-{recipe}.yaml"
+    return _read(own if own.is_file() else folder / "alchemist.yaml", DatasetFacts)
 
 
 def render(template: str, context: Mapping[str, Any], folder: Path = CARDS) -> str:

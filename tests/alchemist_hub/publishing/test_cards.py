@@ -109,7 +109,8 @@ def test_the_metadata_names_licence_base_relation_and_data(key, out):
     assert data["license"] == spec.licence
     assert (data.get("license_name"), data.get("license_link")) == (spec.licence_name, spec.licence_link)
     if key == "mini":
-        assert data["base_model"] == "alchemist-hub/miniature-base" and "datasets" not in data
+        names = ("alchemist-hub/miniature-base", ["alchemist-hub/miniature-dataset"])
+        assert (data["base_model"], data["datasets"]) == names
     else:
         assert (data["base_model"], data["datasets"]) == (spec.base, ["alchemist-hub/alchemist"])
 
