@@ -6,12 +6,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from alchemist_hub.errors import PublishError
 from alchemist_hub.models import MODELS, model
+
+if TYPE_CHECKING:
+    from alchemist_hub.publishing.hub import Published
+    from alchemist_hub.publishing.trees import Tree
 
 Org = Annotated[str, typer.Option(help="Organisation or user on the Hub.")]
 Private = Annotated[bool, typer.Option("--private", help="New repositories are private; those that exist stay.")]
@@ -135,7 +139,7 @@ def publish_all(
         publish([*trees, lambda: space_tree(folder / "space", organisation=org)], asked, collect=True)
 
 
-def publish(trees: Sequence[Callable], asked: Asked, *, collect: bool = False) -> None:
+def publish(trees: "Sequence[Callable[[], Tree]]", asked: Asked, *, collect: bool = False) -> None:
     """Make every tree and check it, then send them one after the other, or write them; say what is where."""
     from rich.console import Console
 
@@ -160,7 +164,8 @@ def publish(trees: Sequence[Callable], asked: Asked, *, collect: bool = False) -
     done = [hub.publish(tree, target) for tree in made]
     if collect:
         done.append(hub.collect(hub.existing(ours(asked.org)), private=asked.private))
-    console.print(table(done))
+    for each in done:
+        console.print(line(each))
 
 
 def ours(org: str) -> list[tuple[str, str]]:
@@ -188,17 +193,11 @@ def write_collection(items: Sequence[tuple[str, str]], folder: Path) -> Path:
     return path
 
 
-def table(done: Sequence) -> "object":
-    """Return what is where, as a table for the terminal."""
-    from rich.table import Table
-
-    shown = Table(box=None, pad_edge=False)
-    for name in ("", "where", "commit", "sent", "removed", "unchanged"):
-        shown.add_column(name, overflow="fold")
-    for each in done:
-        counts = (str(each.sent), str(each.removed), str(each.unchanged))
-        shown.add_row(each.kind, each.url, each.commit[:12], *counts)
-    return shown
+def line(done: "Published") -> str:
+    """Return what is where, in one line."""
+    counts = {"sent": done.sent, "removed": done.removed, "unchanged": done.unchanged}
+    told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    return f"{done.kind:<10} {done.url}  {done.commit[:12]}  {told}"
 
 
 @contextmanager
@@ -208,7 +207,7 @@ def workshop() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _dataset(run: Path, variant: list[str] | None, folder: Path, org: str) -> Callable:
+def _dataset(run: Path, variant: list[str] | None, folder: Path, org: str) -> "Callable[[], Tree]":
     from alchemist_hub.publishing.dataset_card import parse_variants
     from alchemist_hub.publishing.trees import dataset_tree
 
@@ -218,7 +217,7 @@ def _dataset(run: Path, variant: list[str] | None, folder: Path, org: str) -> Ca
 
 def _models(
     key: str, checkpoint: str, folder: Path, org: str, *, report: Path | None, samples: Path | None = None, half: bool
-) -> list[Callable]:
+) -> "list[Callable[[], Tree]]":
     """Return what makes a model's repository, and for the miniature those of its base and its prompts."""
     from alchemist_hub.publishing.trees import base_tree, model_tree, prompts_tree
 
