@@ -11,7 +11,7 @@ from alchemist_hub.sampling import hide_loading_bars
 from alchemist_hub.ui.compare import build_compare
 from alchemist_hub.ui.services import Services
 
-STYLE = Path(__file__).with_name("style.css")
+STYLES = Path(__file__).parent  # one style sheet a tab, style.css for the page
 KEPT = 3600  # seconds that pictures made for the page stay on disk
 HEADER = """
 <header class="masthead">
@@ -46,10 +46,15 @@ def launch(services: Services, **options: Any) -> gr.Blocks:
     Thread(target=first.pair, name="first pair", daemon=True).start()
     demo = make_demo(services)
     demo.launch(
-        theme=theme(), css=STYLE.read_text(encoding="utf-8"), footer_links=["api", "settings"],
+        theme=theme(), css=style(), footer_links=["api", "settings"],
         run_history=False, ssr_mode=False, **options,
     )  # fmt: skip
     return demo
+
+
+def style() -> str:
+    """Return the style sheets of the page and its tabs as one."""
+    return "\n".join(path.read_text(encoding="utf-8") for path in sorted(STYLES.glob("*.css")))
 
 
 def theme() -> gr.themes.Base:
