@@ -27,7 +27,7 @@ State = dict[str, torch.Tensor]
 
 MODEL = ("config.json", "model.safetensors")
 TOKENIZER = ("tokenizer.json",)
-BESIDE = ("tokenizer_config.json", "special_tokens_map.json")  # read where they are there
+BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "vocab.txt")  # where there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,6 @@ class Published:
     revision: str
     files: tuple[str, ...]
     gigabytes: float
-    licence: str
 
 
 @dataclass(frozen=True, kw_only=True)
