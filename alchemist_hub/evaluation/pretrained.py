@@ -144,9 +144,12 @@ def _cached(published: Published, repository: str, revision: str | None) -> Path
     if revision is None:
         return None
     try:
-        folder = Path(snapshot_download(repository, revision=revision, local_files_only=True))
+        found = snapshot_download(
+            repository, revision=revision, allow_patterns=list(published.files), local_files_only=True
+        )
     except LocalEntryNotFoundError:
         return None
+    folder = Path(found)
     return None if _missing(published, folder) else folder
 
 
