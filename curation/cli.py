@@ -180,7 +180,8 @@ def funnel(
 
         ledger = Ledger(run)
         changes = parse_thresholds(thresholds)
-        rows = funnel_rows(ledger, ledger.outline.with_thresholds(changes))
+        asked = ledger.outline.with_thresholds(changes)
+        rows = funnel_rows(ledger.what_if(asked), asked)
         judging = {step.name for step in ledger.outline.steps if step.rules}
         show.funnel(rows, judging)
         if changes:
