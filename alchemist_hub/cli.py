@@ -68,12 +68,20 @@ def demo(
     run_demo(out)
 
 
-def serve() -> None:
-    """Open the comparison in the browser (port: GRADIO_SERVER_PORT)."""
+def serve(
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Curation run, or a packed one, for the Funnel tab; the miniature's unless given."),
+    ] = None,
+    models: Annotated[
+        Path | None, typer.Option(help="Folder of the models it was made with, to judge pictures by.")
+    ] = None,
+) -> None:
+    """Open the app in the browser (port: GRADIO_SERVER_PORT)."""
     from alchemist_hub.ui.demo import launch
     from alchemist_hub.ui.services import default_services
 
-    launch(default_services())
+    launch(default_services(run=run, models=models))
 
 
 def models(

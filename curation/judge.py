@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation.errors import ImageError, RecipeError
+from curation.estimator.denoiser import square
 from curation.estimator.maps import Maps, maps
 from curation.explain import Judgement
 from curation.images import decode, decode_table, probe
@@ -32,6 +33,7 @@ from curation.verdicts import DROP, KEEP, checks, outcomes
 
 MOST_BYTES = 20 << 20  # of a file
 MOST_PIXELS = 40_000_000
+SEEN_SIDE = 512  # pixels
 NEIGHBOURS = 6  # at most, the nearest first
 
 
@@ -54,7 +56,7 @@ class Verdict:
     img_key: str
     width: int  # pixels as displayed
     height: int
-    pixels: np.ndarray  # uint8 RGB (H, W, 3)
+    seen: np.ndarray  # uint8 RGB (S, S, 3), S at most `SEEN_SIDE`: the central square, all that the estimator sees
     judgements: tuple[Judgement, ...]
     scores: Mapping[str, float | int | bool]
     percentiles: Mapping[str, Percentile]
@@ -113,7 +115,7 @@ class Jury:
             img_key=row["img_key"],
             width=row["width"],
             height=row["height"],
-            pixels=pixels,
+            seen=square(pixels, min(SEEN_SIDE, *pixels.shape[:2])),
             judgements=judgements,
             scores=scores,
             percentiles=self._percentiles(scores),
@@ -160,7 +162,8 @@ class Jury:
         if not judges or row.get("phash") is None:
             return ()
         known = self.review.ledger.query(
-            "SELECT img_key, url, phash, iqa FROM samples WHERE is_keeper IS NOT NULL AND img_key <> ? ORDER BY img_key",
+            "SELECT img_key, url, phash, iqa FROM samples WHERE is_keeper IS NOT NULL AND img_key <> ? "
+            "ORDER BY img_key",
             [row["img_key"]],
         )
         hashes_N = known["phash"].to_numpy()

@@ -5,6 +5,7 @@ brings along (`curation.pack`), or from the pool, where it still is.
 """
 
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,14 +19,19 @@ from PIL import Image
 from curation import explain
 from curation.engines.driver import image_reader
 from curation.errors import CurationError, ImageError, LedgerError
-from curation.explain import FunnelRow, Why
+from curation.explain import NOT_REACHED, FunnelRow, Judgement, Why
 from curation.images import decode
 from curation.ledger import Ledger, ends
 from curation.plan import Outline, StepOutline
 from curation.sources import reopen
 from curation.stages.base import Rule
 from curation.stages.safety import Safety
-from curation.verdicts import NOT_SCORED, checks, quoted
+from curation.verdicts import DROP, KEEP, NOT_SCORED, checks, quoted
+
+__all__ = [
+    "DROP", "KEEP", "NOT_REACHED", "NOT_SCORED", "Answer", "Control", "FunnelRow", "Judgement", "Percentile", "Review",
+    "Seen", "Why",
+]  # fmt: skip
 
 THUMBNAILS = "thumbnails.parquet"  # img_key, picture: the encoded bytes
 THUMBNAIL_SIDE = 96  # pixels, the longer side of what is shown of a pool's pictures
@@ -92,9 +98,11 @@ class Review:
 
     @cached_property
     def controls(self) -> tuple[Control, ...]:
-        """One for each rule with a number for a threshold, in order; rules without any score are left out."""
+        """One for each column that one rule reads, with a number for a threshold, in order; none without scores."""
         rules = [(step, rule) for step in self.outline.steps for rule in step.rules]
-        made = [self._control(step, rule) for step, rule in rules if not isinstance(rule.threshold, bool)]
+        read = Counter(rule.column for _, rule in rules)
+        single = [(step, rule) for step, rule in rules if read[rule.column] == 1]
+        made = [self._control(step, rule) for step, rule in single if not isinstance(rule.threshold, bool)]
         return tuple(control for control in made if control)
 
     def with_thresholds(self, thresholds: Mapping[str, float]) -> Outline:
@@ -215,13 +223,10 @@ class Review:
         return {
             column: value
             for column, value in thresholds.items()
-            if column not in controls
-            or abs(value - controls[column].rule.threshold) > controls[column].resolution / 2
+            if column not in controls or abs(value - controls[column].rule.threshold) > controls[column].resolution / 2
         }
 
-    def _listed(
-        self, ledger: Ledger, outline: Outline, keys: list[str], *, in_order: bool = False
-    ) -> tuple[Seen, ...]:
+    def _listed(self, ledger: Ledger, outline: Outline, keys: list[str], *, in_order: bool = False) -> tuple[Seen, ...]:
         if not keys:
             return ()
         asked = checks(outline)

@@ -9,9 +9,13 @@ import gradio as gr
 
 from alchemist_hub.sampling import hide_loading_bars
 from alchemist_hub.ui.compare import build_compare
+from alchemist_hub.ui.funnel import build_funnel
+from alchemist_hub.ui.judge import build_judge
 from alchemist_hub.ui.services import Services
+from curation.judge import MOST_BYTES
 
 STYLES = Path(__file__).parent  # one style sheet a tab, style.css for the page
+MOST_UPLOADED = MOST_BYTES + (1 << 16)  # bytes of a request; the picture itself is refused in words
 KEPT = 3600  # seconds that pictures made for the page stay on disk
 HEADER = """
 <header class="masthead">
@@ -33,8 +37,12 @@ def make_demo(services: Services) -> gr.Blocks:
     """Return the page over `services`. No model is loaded before someone asks for a picture."""
     with gr.Blocks(title="Alchemist Hub", analytics_enabled=False, delete_cache=(KEPT, KEPT)) as demo:
         gr.HTML(HEADER)
-        with gr.Tabs(elem_classes="rooms"), gr.Tab("Compare", id="compare"):
-            build_compare(demo, services)
+        with gr.Tabs(elem_classes="rooms"):
+            with gr.Tab("Compare", id="compare"):
+                build_compare(demo, services)
+            if services.funnel:
+                with gr.Tab("Funnel", id="funnel"):
+                    build_judge(services.funnel, *build_funnel(services.funnel))
     return demo.queue(max_size=32)
 
 
@@ -47,7 +55,7 @@ def launch(services: Services, **options: Any) -> gr.Blocks:
     demo = make_demo(services)
     demo.launch(
         theme=theme(), css=style(), footer_links=["api", "settings"],
-        run_history=False, ssr_mode=False, **options,
+        run_history=False, ssr_mode=False, max_file_size=MOST_UPLOADED, **options,
     )  # fmt: skip
     return demo
 
