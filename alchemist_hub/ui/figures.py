@@ -28,6 +28,7 @@ from curation.review import (
 MARKS = {KEEP: ("✓", "holds"), DROP: ("✗", "fails"), NOT_SCORED: ("?", "not scored"), NOT_REACHED: ("–", "not asked")}
 SHOWN_REASONS = 8  # of a step, the most frequent first
 BAR_TOP, BARS_HEIGHT = 2, 30  # units of a distribution's drawing
+BELOW = 4  # a funnel's scale ends at this part of what the run keeps
 VEIL = 5  # pixels a side that are left of a picture that is not to be shown
 
 Thumbnail = Callable[[str], str | None]  # img_key -> a picture as a data URI, None where there is none
@@ -46,31 +47,36 @@ def kept_line(answer: Answer) -> str:
 
 
 def funnel_figure(answer: Answer) -> str:
-    """Return the funnel: a bar for each step that judges, as wide as the logarithm of what is left."""
-    before = {row.step: row.kept for row in answer.before}
-    shown = [
-        row
-        for number, row in enumerate(answer.rows)
-        if number == 0 or row.dropped or before[row.step] != row.entered or row is answer.rows[-1]
-    ]
+    """Return the funnel: a bar for each step that drops something, as wide as the logarithm of what is left."""
+    before = {row.step: row for row in answer.before}
+    shown = [row for row in answer.rows if row.dropped or before[row.step].dropped or row is answer.rows[-1]]
     total = max(answer.rows[0].entered, 1)
-    rows = "".join(_step(row, total, row.kept - before[row.step]) for row in shown)
+    base = narrowest([row.kept for row in answer.before])
+    rows = "".join(_step(row, base, total, row.kept - before[row.step].kept) for row in shown)
     button = f'<button type="button" class="reason all" data-kept="1">show the {answer.kept:,} kept</button>'
     note = "".join(
         f'<p class="unjudged">{count:,} more would reach <b>{escape(step)}</b>, which has never judged them: '
         "run the recipe with these thresholds to know what it says.</p>"
         for step, count in answer.unjudged.items()
     )
-    return f'<div class="steps">{rows}<div class="step last"><span></span>{button}</div></div>{note}'
+    return (
+        f'<div class="steps">{rows}<div class="step last"><span></span>{button}'
+        f"<small>widths are logarithmic</small></div></div>{note}"
+    )
 
 
-def width(count: int, total: int) -> float:
-    """Return a bar's width in percent: logarithmic, 0 for none, 100 for all."""
-    return 100 * log10(1 + count) / log10(1 + total)
+def narrowest(counts: Sequence[int]) -> float:
+    """Return the count at which a funnel would be no wider than a line: well below what the run itself keeps."""
+    return max(0.5, min((count for count in counts if count), default=1) / BELOW)
 
 
-def _step(row: FunnelRow, total: int, change: int) -> str:
-    top, bottom = width(row.entered, total) / 2, width(row.kept, total) / 2
+def width(count: int, base: float, total: int) -> float:
+    """Return a bar's width in percent: logarithmic, 0 at `base` and below, 100 for all."""
+    return 100 * log10(count / base) / log10(total / base) if count > base else 0.0
+
+
+def _step(row: FunnelRow, base: float, total: int, change: int) -> str:
+    top, bottom = width(row.entered, base, total) / 2, width(row.kept, base, total) / 2
     shape = f"polygon({50 - top:.2f}% 0,{50 + top:.2f}% 0,{50 + bottom:.2f}% 100%,{50 - bottom:.2f}% 100%)"
     moved = f'<i class="{"more" if change > 0 else "fewer"}">{change:+,}</i>' if change else ""
     return (
@@ -96,10 +102,11 @@ def _reasons(row: FunnelRow) -> Iterator[str]:
 
 def distribution(control: Control, threshold: float) -> str:
     """Return a score's distribution, what the rule drops shaded, the threshold and the run's own marked."""
-    scale = max(map(abs, control.bars)) or 1.0
+    least = min(control.bars) if control.ranked_by else 0.0  # scores may be negative, counts are not
+    scale = (max(control.bars) - least) or 1.0
     bars, count = [], len(control.bars)
     for place, value in enumerate(control.bars):
-        height = BARS_HEIGHT * (abs(value) / scale) ** 0.5  # the root, so that the few beyond a crowd are seen
+        height = BARS_HEIGHT * ((value - least) / scale) ** 0.5  # the root, so that the few beyond a crowd are seen
         middle = control.low + (place + 0.5) / count * (control.high - control.low)
         kind = "in" if holds(middle, control.rule.op, threshold) else "out"
         bars.append(
@@ -133,8 +140,8 @@ def holds(value: float, op: str, threshold: float) -> bool:
     }[op]
 
 
-def grid(title: str, seen: Sequence[Seen], count: int, picture: Thumbnail, *, kind: str = "") -> str:
-    """Return thumbnails to click, each with its reason; `count`: how many there are in all."""
+def grid(title: str, seen: Sequence[Seen], count: int, picture: Thumbnail, *, kind: str = "told") -> str:
+    """Return thumbnails to click; `count`: how many there are in all; `kind`: "leave" and "near" tell each reason."""
     if not count:
         return ""
     more = f" <small>{len(seen):,} shown</small>" if len(seen) < count else ""
@@ -202,9 +209,11 @@ def number(value: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, int) or (isinstance(value, float) and value == int(value) and abs(value) >= 10):
+    if not isinstance(value, int | float):
+        return str(value)
+    if value == int(value):
         return f"{int(value):,}"
-    return f"{value:.3f}" if isinstance(value, float) and abs(value) >= 0.001 or value == 0 else f"{value:.1e}"
+    return f"{value:.3g}" if abs(value) >= 0.001 else f"{value:.0e}"
 
 
 def data_uri(picture: Image.Image, *, veiled: bool = False) -> str:

@@ -20,10 +20,13 @@ LIVE |= {"api_visibility": "private", "trigger_mode": "always_last"}
 CLICKS = """
 element.addEventListener('click', event => {
   const named = event.target.closest('[data-key], [data-reason], [data-kept]');
-  if (named) trigger('click', {...named.dataset});
+  if (!named) return;
+  trigger('click', {...named.dataset});
+  const shown = document.querySelector(named.dataset.key ? '#story' : '#listed');
+  if (innerWidth <= 700) shown.scrollIntoView({behavior: 'smooth', block: 'start'});
 });
 """
-NOTHING_CHOSEN = '<p class="hint">Click a picture to read why it is kept or dropped.</p>'
+HINT = '<p class="hint">Click any picture to read why it is kept or dropped.</p>'
 INTRO = (
     '<div class="intro"><p>A pool of pictures as the web has them, judged step by step; each step keeps less than the '
     "one before. Move a threshold: the answer comes from recorded scores, no picture is judged again. "
@@ -52,7 +55,8 @@ def build_funnel(shown: ShownRun) -> tuple[list[Control], list[gr.Slider]]:
             moves = gr.HTML("", elem_id="moves", js_on_load=CLICKS)
             listed = gr.HTML(_kept(review, {}, answer.kept, picture), elem_id="listed", js_on_load=CLICKS)
         with gr.Column(scale=3, min_width=300, elem_classes="told"):
-            told = gr.HTML(NOTHING_CHOSEN, elem_id="story", js_on_load=CLICKS)
+            gr.HTML(HINT)
+            told = gr.HTML(_first_story(review, picture), elem_id="story", js_on_load=CLICKS)
     choice = gr.State({"kept": "1"})
 
     def answered(choice: dict[str, str], *values: float) -> list[Any]:
@@ -104,7 +108,7 @@ def thumbnails(review: Review) -> Thumbnail:
 
 
 def _threshold(control: Control) -> tuple[gr.HTML, gr.Slider]:
-    with gr.Group(elem_classes="threshold"):
+    with gr.Column(elem_classes="threshold"):
         drawing = gr.HTML(distribution(control, control.rule.threshold))
         slider = gr.Slider(
             control.low, control.high, value=control.rule.threshold, step=control.resolution, buttons=[],
@@ -131,6 +135,11 @@ def _listed(
 
 def _kept(review: Review, changes: dict[str, float], count: int, picture: Thumbnail) -> str:
     return grid("Kept", review.kept(changes, most=SHOWN), count, picture)
+
+
+def _first_story(review: Review, picture: Thumbnail) -> str:
+    """That of the best that is kept, so that there is one to see."""
+    return "".join(story(review.why(each.img_key, {}), picture) for each in review.kept({}, most=1))
 
 
 def _story(review: Review, changes: dict[str, float], key: str, picture: Callable[[str], str | None]) -> str:

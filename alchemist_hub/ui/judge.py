@@ -32,25 +32,32 @@ MAPS = {
         "Gold: here the picture draws attention to the kept words as good pictures do; blue: as others do.",
     ),
 }
-SCORES = {"impact": "the estimator", "impact_likelihood": "its likelihood ratio", "impact_attention": "its attention"}
+SCORES = {  # log odds
+    "impact": "Estimator",
+    "impact_likelihood": "Its likelihood ratios alone",
+    "impact_attention": "Its attention alone",
+}
 
 
-class Upload(gr.File):
-    """A file that is read and deleted at once, whatever becomes of it; at most one byte more than is judged."""
+def upload_of_picture(**options: Any) -> gr.File:
+    """Return a file component that hands over bytes, and deletes the upload whatever becomes of it."""
+    upload = gr.File(**options)
+    upload.preprocess = taken
+    return upload
 
-    is_template = True  # to the browser it is the component it extends
 
-    def preprocess(self, payload: FileData | None) -> bytes | None:
-        if payload is None:
-            return None
-        path = Path(payload.path)
-        try:
-            with path.open("rb") as file:
-                return file.read(MOST_BYTES + 1)
-        except OSError as error:
-            raise gr.Error("The upload did not arrive: send it again.", print_exception=False) from error
-        finally:
-            path.unlink(missing_ok=True)
+def taken(payload: FileData | None) -> bytes | None:
+    """Return what was uploaded, at most one byte more than is judged, and delete it."""
+    if payload is None:
+        return None
+    path = Path(payload.path)
+    try:
+        with path.open("rb") as file:
+            return file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise gr.Error("The upload did not arrive: send it again.", print_exception=False) from error
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def build_judge(shown: ShownRun, controls: list[Control], sliders: list[gr.Slider]) -> None:
@@ -58,7 +65,7 @@ def build_judge(shown: ShownRun, controls: list[Control], sliders: list[gr.Slide
     gr.HTML(HEADING.format(MOST_BYTES >> 20, f'<p class="notice">{shown.notice}</p>' if shown.notice else ""))
     with gr.Row(elem_classes="judge"):
         with gr.Column(scale=2, min_width=280):
-            upload = Upload(label="Your picture", file_types=["image"], height=170, elem_id="upload")
+            upload = upload_of_picture(label="Your picture", file_types=["image"], height=170, elem_id="upload")
             with_caption = gr.Checkbox(False, label="Write a caption, too", elem_id="with-caption")
         with gr.Column(scale=6, min_width=300):
             told = gr.HTML('<p class="hint">Drop a picture to see what every judge says.</p>', elem_id="verdict")
@@ -152,14 +159,14 @@ def _legend(map_hw: np.ndarray) -> str:
 def _standing(verdict: Verdict) -> str:
     """Say how high the estimator's scores are in the run."""
     found = [
-        f"<li><b>{number(float(verdict.scores[name]))}</b> {words}<small>{escape(_place(verdict, name))}</small></li>"
+        f"<li>{words}<b>{number(float(verdict.scores[name]))}</b><small>{escape(_place(verdict, name))}</small></li>"
         for name, words in SCORES.items()
         if name in verdict.scores
     ]
     rank = verdict.scores.get("impact_rank")
     if rank is not None:
         found.append(
-            f"<li><b>{rank:,}</b> its rank<small>among the {verdict.candidates:,} that got that far</small></li>"
+            f"<li>Its rank<b>{rank:,}</b><small>among the {verdict.candidates:,} that got that far</small></li>"
         )
     return f'<ul class="standing">{"".join(found)}</ul>' if found else ""
 
@@ -199,7 +206,7 @@ def _add_endpoint(shown: ShownRun) -> None:
         return as_json(verdict), None if map_hw is None else heat_map(verdict.seen, map_hw)
 
     with gr.Row(visible=False):
-        image = Upload(label="image")
+        image = upload_of_picture(label="image")
         with_caption = gr.Checkbox(False, label="with_caption")
         trigger = gr.Button()
         answers = [gr.JSON(label="verdict"), gr.Image(label="map", type="pil", format="png")]
