@@ -37,7 +37,7 @@ THUMBNAILS = "thumbnails.parquet"  # img_key, picture: the encoded bytes
 THUMBNAIL_SIDE = 96  # pixels, the longer side of what is shown of a pool's pictures
 BINS = 48
 STEPS = 200  # places that a threshold can take between the ends of its range
-OUTLIERS = 0.005  # share of the scores, the highest, that a range need not reach
+OUTLIERS = 0.005  # share of the scores, the highest, that a range need not reach if they are far from the rest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +180,8 @@ class Review:
         if self._thumbnails is not None:
             stored = self._thumbnails.get(key)
             return Image.open(io.BytesIO(stored)).convert("RGB") if stored else None
+        if self._read_image is None:
+            return None
         try:
             pixels = decode(self._read_image(key))
         except (ImageError, LedgerError, OSError):
@@ -250,7 +252,8 @@ class Review:
         ranked_by = step.reads[0] if step.is_reduction and len(step.reads) == 1 else None
         is_whole = self.outline.columns.get(rule.column, "").startswith(("int", "uint"))
         low = min(found["low"], rule.threshold)
-        high = max(rule.threshold, min(found["high"], max(found["most"], 2 * rule.threshold)))
+        reach = max(found["most"], 2 * rule.threshold)
+        high = max(rule.threshold, reach if found["high"] > 2 * reach else found["high"])
         resolution = round_step((high - low) / STEPS, least=1.0 if is_whole else 0.0)
         low, high = np.floor(low / resolution) * resolution, np.ceil(high / resolution) * resolution
         high = max(high, low + resolution)

@@ -1,5 +1,6 @@
 """The Funnel tab: a curation run drawn as the paper's Figure 2, with its thresholds in the visitor's hand."""
 
+import logging
 import re
 from collections.abc import Callable
 from functools import lru_cache
@@ -14,8 +15,10 @@ from curation.review import Answer, Control, Review
 
 KEY = re.compile(r"[0-9a-f]{32}")
 SHOWN = 48  # thumbnails of one kind
-LIVE = {"queue": True, "concurrency_id": "funnel", "concurrency_limit": 2, "show_progress": "hidden"}
-LIVE |= {"api_visibility": "private", "trigger_mode": "always_last"}
+LIVE = {
+    "queue": True, "concurrency_id": "funnel", "concurrency_limit": 2, "show_progress": "hidden",
+    "api_visibility": "private", "trigger_mode": "always_last",
+}  # fmt: skip
 # A click on anything that names a sample, a reason or the kept ones is an event with what it names.
 CLICKS = """
 element.addEventListener('click', event => {
@@ -40,7 +43,8 @@ def build_funnel(shown: ShownRun) -> tuple[list[Control], list[gr.Slider]]:
     try:
         review = shown.review()
     except CurationError as error:
-        gr.HTML(f'<p class="notice">There is no run to show: {error}</p>')
+        logging.getLogger(__name__).warning("no run to show: %s", error)  # names its folder
+        gr.HTML('<p class="notice">There is no run to show here.</p>')
         return [], []
     controls, picture = list(review.controls), thumbnails(review)
     answer = review.ask({}, most=SHOWN)
@@ -83,13 +87,41 @@ def build_funnel(shown: ShownRun) -> tuple[list[Control], list[gr.Slider]]:
     )
     for place in (figure, moves, listed, told):
         place.click(chosen, list(sliders), [choice, listed, told], **LIVE)
+    _add_endpoint(review, controls)
     return controls, list(sliders)
+
+
+def _add_endpoint(review: Review, controls: list[Control]) -> None:
+    """Add `/funnel`: thresholds by column in, the funnel as JSON out."""
+
+    def funnel(changes: dict[str, float] | None) -> dict[str, Any]:
+        """Say what other thresholds would keep, like {"iqa": 0.8}; those left out are the run's own.
+
+        The answer: steps (step, entered, kept, dropped, reasons), kept, enters, leaves, thresholds.
+        """
+        own = {control.rule.column: control.rule.threshold for control in controls}
+        if not isinstance(changes or {}, dict) or not (changes or {}).keys() <= own.keys():
+            raise gr.Error(f"Thresholds are numbers by column: {', '.join(own)}.", print_exception=False)
+        asked = own | (changes or {})
+        answer = review.ask(thresholds(controls, tuple(asked.values())), most=0)
+        return {
+            "steps": [vars(row) for row in answer.rows],
+            "kept": answer.kept,
+            "enters": answer.enters,
+            "leaves": answer.leaves,
+            "thresholds": asked,
+        }
+
+    with gr.Row(visible=False):
+        changes, told = gr.JSON(label="thresholds"), gr.JSON(label="funnel")
+        trigger = gr.Button()
+    trigger.click(funnel, changes, told, api_name="funnel", queue=True, concurrency_id="funnel", concurrency_limit=2)
 
 
 def thresholds(controls: list[Control], values: tuple[float, ...]) -> dict[str, float]:
     """Return column -> threshold; raises `gr.Error` where a value is no number within its range."""
     for control, value in zip(controls, values, strict=True):
-        if not isinstance(value, int | float) or not control.low <= value <= control.high:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not control.low <= value <= control.high:
             raise gr.Error(
                 f"{control.rule.column} has to be between {control.low:g} and {control.high:g}", print_exception=False
             )

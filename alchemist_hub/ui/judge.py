@@ -61,7 +61,9 @@ def taken(payload: FileData | None) -> bytes | None:
 
 
 def build_judge(shown: ShownRun, controls: list[Control], sliders: list[gr.Slider]) -> None:
-    """Lay out the panel below the funnel; `sliders` hold the thresholds. API name: `/judge`."""
+    """Lay out the panel below the funnel; `sliders` hold the thresholds. API name: `/judge`. Nothing without them."""
+    if not sliders:
+        return
     gr.HTML(HEADING.format(MOST_BYTES >> 20, f'<p class="notice">{shown.notice}</p>' if shown.notice else ""))
     with gr.Row(elem_classes="judge"):
         with gr.Column(scale=2, min_width=280):
@@ -243,4 +245,7 @@ def as_json(verdict: Verdict) -> dict[str, Any]:
 
 
 def _plain(score: Any) -> Any:
+    """A score that JSON and JavaScript carry unharmed: hashes of 64 bits as hex."""
+    if isinstance(score, int) and score > 2**53:
+        return f"{score:016x}"
     return round(score, 6) if isinstance(score, float) else score
