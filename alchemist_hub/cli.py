@@ -73,15 +73,15 @@ def serve(
         Path | None,
         typer.Option(help="Curation run, or a packed one, for the Funnel tab; the miniature's unless given."),
     ] = None,
-    models: Annotated[
-        Path | None, typer.Option(help="Folder of the models it was made with, to judge pictures by.")
+    judges: Annotated[
+        Path | None, typer.Option(help="Folder of the models that run was made with, to judge a visitor's pictures by.")
     ] = None,
 ) -> None:
     """Open the app in the browser (port: GRADIO_SERVER_PORT)."""
     from alchemist_hub.ui.demo import launch
     from alchemist_hub.ui.services import default_services
 
-    launch(default_services(run=run, models=models))
+    launch(default_services(run=run, judges=judges))
 
 
 def models(

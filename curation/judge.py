@@ -8,14 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from curation.errors import ImageError, RecipeError
-from curation.estimator.denoiser import square
-from curation.estimator.maps import Maps, maps
 from curation.explain import Judgement
 from curation.images import decode, decode_table, probe
 from curation.plan import Outline, Recipe
@@ -27,9 +25,11 @@ from curation.stages.base import Stage
 from curation.stages.captions import Captioner
 from curation.stages.duplicates import Duplicates
 from curation.stages.fingerprint import ODD
-from curation.stages.impact import Impact
 from curation.stages.top import Top
 from curation.verdicts import DROP, KEEP, checks, outcomes
+
+if TYPE_CHECKING:  # seconds to import: what may be uploaded is known before the judges are
+    from curation.estimator.maps import Maps
 
 MOST_BYTES = 20 << 20  # of a file
 MOST_PIXELS = 40_000_000
@@ -66,7 +66,7 @@ class Verdict:
     neighbours: tuple[Neighbour, ...]
     is_in_run: bool  # this very file
     candidates: int  # samples that the run ranked
-    maps: Maps | None  # None where the recipe has no estimator
+    maps: "Maps | None"  # None where the recipe has no estimator
 
     @property
     def kept(self) -> bool:
@@ -115,7 +115,7 @@ class Jury:
             img_key=row["img_key"],
             width=row["width"],
             height=row["height"],
-            seen=square(pixels, min(SEEN_SIDE, *pixels.shape[:2])),
+            seen=_seen(pixels),
             judgements=judgements,
             scores=scores,
             percentiles=self._percentiles(scores),
@@ -129,6 +129,8 @@ class Jury:
         )
 
     def _open(self, judge: Stage) -> Stage:
+        from curation.stages.impact import Impact
+
         if judge.name not in self._opened:
             judge.open()
             if isinstance(judge, Impact):
@@ -136,7 +138,10 @@ class Jury:
             self._opened.add(judge.name)
         return judge
 
-    def _maps(self, pixels: np.ndarray) -> Maps | None:
+    def _maps(self, pixels: np.ndarray) -> "Maps | None":
+        from curation.estimator.maps import maps
+        from curation.stages.impact import Impact
+
         judges = [step.judge for step in self.recipe.steps if isinstance(step.judge, Impact)]
         return maps(judges[0].estimator.denoiser, judges[0].estimator.calibration, pixels) if judges else None
 
@@ -205,6 +210,12 @@ def admitted(image: bytes) -> np.ndarray:
             f"too large: {header.width} x {header.height} pixels, at most {MOST_PIXELS // 10**6} million are opened"
         )
     return decode(image)
+
+
+def _seen(pixels: np.ndarray) -> np.ndarray:
+    from curation.estimator.denoiser import square
+
+    return square(pixels, min(SEEN_SIDE, *pixels.shape[:2]))
 
 
 def differing(hashes_N: np.ndarray, value: np.uint64) -> np.ndarray:

@@ -25,7 +25,6 @@ from curation.ledger import Ledger, ends
 from curation.plan import Outline, StepOutline
 from curation.sources import reopen
 from curation.stages.base import Rule
-from curation.stages.safety import Safety
 from curation.verdicts import DROP, KEEP, NOT_SCORED, checks, quoted
 
 __all__ = [
@@ -33,6 +32,7 @@ __all__ = [
     "Seen", "Why",
 ]  # fmt: skip
 
+SAFETY = "safety"  # the step whose drops are not shown
 THUMBNAILS = "thumbnails.parquet"  # img_key, picture: the encoded bytes
 THUMBNAIL_SIDE = 96  # pixels, the longer side of what is shown of a pool's pictures
 BINS = 48
@@ -169,7 +169,7 @@ class Review:
 
     def veiled(self, keys: Sequence[str]) -> frozenset[str]:
         """Return those of `keys` whose pictures are not to be shown: they fail the run's own rules of safety."""
-        rules = [check for check in checks(self.outline) if check.rule and check.step == Safety.name]
+        rules = [check for check in checks(self.outline) if check.rule and check.step == SAFETY]
         if not rules or not keys:
             return frozenset()
         table = self.ledger.failures(rules, [], _among(keys))

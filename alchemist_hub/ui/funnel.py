@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from alchemist_hub.ui.figures import Thumbnail, data_uri, distribution, funnel_figure, grid, kept_line, story
-from alchemist_hub.ui.services import ShownRun
+from alchemist_hub.ui.shown import ShownRun
 from curation.errors import CurationError
 from curation.review import Answer, Control, Review
 

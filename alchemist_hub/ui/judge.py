@@ -12,7 +12,7 @@ from PIL import Image
 from alchemist_hub.ui.figures import Thumbnail, checks_table, data_uri, grid, number
 from alchemist_hub.ui.funnel import thresholds, thumbnails
 from alchemist_hub.ui.heat import heat_map, strongest
-from alchemist_hub.ui.services import ShownRun
+from alchemist_hub.ui.shown import ShownRun
 from curation.errors import CurationError, ImageError
 from curation.judge import MOST_BYTES, Verdict
 from curation.review import Control, Seen

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from tiny_services import served, tiny_services
 
-from alchemist_hub.miniature import shipped_run, weights, world
-from alchemist_hub.ui.services import JUDGES_NOTICE, ShownRun
+from alchemist_hub.miniature import world
+from alchemist_hub.ui.shown import shown_run
 from curation.images import to_jpeg
 
 pytestmark = pytest.mark.browser
@@ -23,8 +23,7 @@ DESKTOP, PHONE = {"width": 1360, "height": 900}, {"width": 390, "height": 844}
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    shown = ShownRun(folder=shipped_run(), models=weights(), notice=JUDGES_NOTICE)
-    with served(replace(tiny_services(tmp_path_factory.mktemp("page")), funnel=shown)) as url:
+    with served(replace(tiny_services(tmp_path_factory.mktemp("page")), funnel=shown_run())) as url:
         yield url
 
 

@@ -15,17 +15,18 @@ from hostile_images import DAMAGED, bombs, impostors, truncated_files
 from PIL import Image
 from tiny_services import served, tiny_services
 
-from alchemist_hub.miniature import shipped_run, weights, world
+from alchemist_hub.miniature import world
 from alchemist_hub.ui.demo import make_demo
 from alchemist_hub.ui.funnel import thresholds
 from alchemist_hub.ui.judge import as_json, verdict_page
-from alchemist_hub.ui.services import JUDGES_NOTICE, Services, ShownRun, default_services
+from alchemist_hub.ui.services import Services, default_services
+from alchemist_hub.ui.shown import ShownRun, shown_run
 from curation.judge import MOST_BYTES
 
 
 @pytest.fixture(scope="module")
 def shown() -> ShownRun:
-    return ShownRun(folder=shipped_run(), models=weights(), notice=JUDGES_NOTICE)
+    return shown_run()
 
 
 @pytest.fixture(scope="module")
