@@ -7,12 +7,16 @@ from typing import Any
 
 import gradio as gr
 
+from alchemist_hub.evaluation.results import read_report
 from alchemist_hub.sampling import hide_loading_bars
 from alchemist_hub.ui.compare import build_compare
+from alchemist_hub.ui.results import build_results
 from alchemist_hub.ui.services import Services
+from alchemist_hub.ui.vote import build_vote
 
 STYLES = Path(__file__).parent  # one style sheet a tab, style.css for the page
 KEPT = 3600  # seconds that pictures made for the page stay on disk
+WAITING = 512  # requests that may wait, of all kinds together
 HEADER = """
 <header class="masthead">
   <svg viewBox="0 0 32 32" aria-hidden="true"><circle class="ring" cx="16" cy="16" r="13"/>
@@ -33,22 +37,44 @@ def make_demo(services: Services) -> gr.Blocks:
     """Return the page over `services`. No model is loaded before someone asks for a picture."""
     with gr.Blocks(title="Alchemist Hub", analytics_enabled=False, delete_cache=(KEPT, KEPT)) as demo:
         gr.HTML(HEADER)
-        with gr.Tabs(elem_classes="rooms"), gr.Tab("Compare", id="compare"):
-            build_compare(demo, services)
-    return demo.queue(max_size=32)
+        with gr.Tabs(elem_classes="rooms"):
+            with gr.Tab("Compare", id="compare"):
+                build_compare(demo, services)
+            _add_voting(demo, services)
+    return demo.queue(max_size=WAITING)
+
+
+def _add_voting(demo: gr.Blocks, services: Services) -> None:
+    voted = None
+    if services.votes is not None:
+        with gr.Tab("Vote", id="vote"):
+            voted = build_vote(services.votes)
+    reports = [read_report(folder) for folder in services.reports]
+    if services.votes is not None or reports:
+        with gr.Tab("Results", id="results") as tab:
+            build_results(demo, tab, services.votes and services.votes.store, reports, voted)
 
 
 def launch(services: Services, **options: Any) -> gr.Blocks:
-    """Serve the page (port: GRADIO_SERVER_PORT) and load the first pair meanwhile; `options` as of `Blocks.launch`."""
+    """Serve the page (port: GRADIO_SERVER_PORT) and load the first pair meanwhile; `options` as of `Blocks.launch`.
+
+    With `prevent_thread_lock` it returns at once, and ending the services is the caller's.
+    """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     hide_loading_bars()
     first = next(iter(services.pairs.values()))
     Thread(target=first.pair, name="first pair", daemon=True).start()
     demo = make_demo(services)
-    demo.launch(
-        theme=theme(), css=style(), footer_links=["api", "settings"],
-        run_history=False, ssr_mode=False, **options,
-    )  # fmt: skip
+    if services.votes is not None:
+        services.votes.start()
+    try:
+        demo.launch(
+            theme=theme(), css=style(), footer_links=["api", "settings"],
+            run_history=False, ssr_mode=False, **options,
+        )  # fmt: skip
+    finally:
+        if services.votes is not None and not options.get("prevent_thread_lock"):
+            services.votes.stop()
     return demo
 
 

@@ -1,11 +1,13 @@
 """What the page needs from the rest of the project, handed in so that tests and other Spaces can hand in their own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Lock
 
 from alchemist_hub.models import ModelSpec, model
 from alchemist_hub.sampling import Pair, load_pair
+from alchemist_hub.voting.ballots import Booth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,8 @@ class Services:
     """Everything behind the page. The first pair is the one that is open at the start."""
 
     pairs: Mapping[str, PairLoader]
+    votes: Booth | None = None  # None: no vote is held here
+    reports: Sequence[Path] = ()  # folders of evaluations that the page shows
 
     def __post_init__(self) -> None:
         if not self.pairs:
@@ -42,10 +46,21 @@ MINIATURE_NOTICE = (
     "any laptop. Its pictures are shown enlarged. It shows how the method works, not what the large models can do."
 )
 
+VOTED_PROMPTS, VOTED_SEED = 100, 6  # the fixed list that visitors vote on; not the evaluation's
+
 
 def default_services() -> Services:
-    """Return the services of the app as shipped: the miniature's pair. Loads no model."""
-    from alchemist_hub.miniature.world import VOCABULARY
+    """Return the services of the app as shipped: the miniature's pair, a vote on it, its evaluation. Loads no model.
+
+    Raises VoteError where votes cannot be kept.
+    """
+    from alchemist_hub.miniature import weights
+    from alchemist_hub.miniature.world import VOCABULARY, prompts
+    from alchemist_hub.ui.booth import open_booth
 
     miniature = PairLoader(spec=model("mini"), notice=MINIATURE_NOTICE, vocabulary=frozenset(VOCABULARY))
-    return Services(pairs={miniature.spec.key: miniature})
+    return Services(
+        pairs={miniature.spec.key: miniature},
+        votes=open_booth(miniature, [prompt.text for prompt in prompts(VOTED_PROMPTS, seed=VOTED_SEED)]),
+        reports=[weights() / "report"],
+    )
