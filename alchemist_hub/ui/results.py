@@ -114,14 +114,14 @@ def aspect_row(result: AspectResult) -> Row:
         win_rate=result.win_rate,
         verdict=result.verdict,
         band=band_around_even(result.win_rate),
-        note=f"{result.verdict}, {'p < 0.001' if result.p_holm < 0.001 else f'p = {result.p_holm:.3g}'}",
+        note=f"{result.verdict}, {_p_told(result.p_holm)}",
     )
 
 
 def votes_file(store: VoteStore, given: Any) -> dict[str, str]:
     """Return all votes, without raters, as {"name", "data" (base64)}; or {"says": why not}."""
     kind = given.get("kind") if isinstance(given, Mapping) else None
-    if kind not in WRITERS:
+    if not isinstance(kind, str) or kind not in WRITERS:
         return {"says": f"Votes come as {' or '.join(WRITERS)}."}
     stream = BytesIO()
     try:
@@ -162,3 +162,11 @@ def _agreements(standings: Sequence[Standing]) -> str:
 
 def _counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def _p_told(p: float) -> str:
+    """Return a p value in words that keep the side of 5% it is on."""
+    for bound in (0.001, 0.01, 0.05):
+        if p < bound:
+            return f"p < {bound:g}"
+    return f"p = {p:.2f}"
