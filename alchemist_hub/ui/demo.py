@@ -2,14 +2,15 @@
 
 import os
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import gradio as gr
 
-from alchemist_hub.sampling import hide_loading_bars
+from alchemist_hub.errors import HubError
 from alchemist_hub.ui.compare import build_compare
+from alchemist_hub.ui.moments import paint_ahead
 from alchemist_hub.ui.services import Services
+from alchemist_hub.ui.turns import MOST_WAITING
 
 STYLES = Path(__file__).parent  # one style sheet a tab, style.css for the page
 KEPT = 3600  # seconds that pictures made for the page stay on disk
@@ -19,7 +20,21 @@ HEADER = """
     <circle class="core" cx="16" cy="16" r="3.5"/></svg>
   <div><h1>Alchemist Hub</h1>
   <p>One prompt, one seed, two models: before and after fine-tuning on a few carefully chosen pictures.</p></div>
+  <button type="button" class="theme" aria-label="Switch between light and dark" title="Light or dark">
+    <svg viewBox="0 0 24 24" aria-hidden="true"><circle cx="12" cy="12" r="8"/><path d="M12 4a8 8 0 0 1 0 16z"/></svg>
+  </button>
 </header>
+"""
+# The visitor's choice of theme, kept in their browser; a theme in the address goes first, as Gradio has it.
+THEME = """
+const dark = () => document.body.classList.contains('dark');
+const asked = new URLSearchParams(window.location.search).get('__theme');
+const chosen = asked ? null : localStorage.getItem('alchemist-hub-theme');
+if (chosen) document.body.classList.toggle('dark', chosen === 'dark');
+element.querySelector('button.theme').addEventListener('click', () => {
+  document.body.classList.toggle('dark');
+  localStorage.setItem('alchemist-hub-theme', dark() ? 'dark' : 'light');
+});
 """
 
 # From pale to dark; the accent is c500 on light ground and c400 on dark ground.
@@ -32,23 +47,29 @@ GOLD = gr.themes.Color(
 def make_demo(services: Services) -> gr.Blocks:
     """Return the page over `services`. No model is loaded before someone asks for a picture."""
     with gr.Blocks(title="Alchemist Hub", analytics_enabled=False, delete_cache=(KEPT, KEPT)) as demo:
-        gr.HTML(HEADER)
+        gr.HTML(HEADER, js_on_load=THEME)
         with gr.Tabs(elem_classes="rooms"), gr.Tab("Compare", id="compare"):
             build_compare(demo, services)
-    return demo.queue(max_size=32)
+    return demo.queue(max_size=MOST_WAITING)
 
 
-def launch(services: Services, **options: Any) -> gr.Blocks:
-    """Serve the page (port: GRADIO_SERVER_PORT) and load the first pair meanwhile; `options` as of `Blocks.launch`."""
+def launch(services: Services, *, prevent_thread_lock: bool = False, **options: Any) -> gr.Blocks:
+    """Serve the page (port: GRADIO_SERVER_PORT), then load the first pair; `options` as of `Blocks.launch`.
+
+    Raises HubError when the port is taken.
+    """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    hide_loading_bars()
-    first = next(iter(services.pairs.values()))
-    Thread(target=first.pair, name="first pair", daemon=True).start()
     demo = make_demo(services)
-    demo.launch(
-        theme=theme(), css=style(), footer_links=["api", "settings"],
-        run_history=False, ssr_mode=False, **options,
-    )  # fmt: skip
+    try:
+        demo.launch(
+            theme=theme(), css=style(), footer_links=["api", "settings"],
+            run_history=False, ssr_mode=False, prevent_thread_lock=True, **options,
+        )  # fmt: skip
+    except OSError as error:  # in Gradio's words, which port and why
+        raise HubError(str(error).strip().splitlines()[0]) from error
+    paint_ahead(services)
+    if not prevent_thread_lock:
+        demo.block_thread()
     return demo
 
 
