@@ -3,7 +3,6 @@
 Everything that arrives is foreign: any JSON value may stand in any place.
 """
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +17,7 @@ STEPS = (2, 50)
 GUIDANCE = (1.0, 15.0)
 LAST_SEED = 2**31 - 1
 FIRST_SEED = 7
+FAR = 10**15  # a whole number in JSON may have any number of digits; none beyond this is repeated
 EXAMPLES = (
     "Mars rises on the horizon.",
     "a photo of the moon over a lake at night",
@@ -78,13 +78,14 @@ def _text(name: str, value: Any) -> str:
 
 
 def _number(name: str, value: Any, low: float, high: float, *, whole: bool = False) -> float:
+    bounds = f"between {low:.10g} and {high:.10g}"
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise refusal(f"{name} has to be a number between {low:g} and {high:g}; {_kind(value)} arrived.")
+        raise refusal(f"{name} has to be a number {bounds}; {_kind(value)} arrived.")
     if not low <= value <= high:
-        shown = f"{value:g}" if abs(value) < 1e15 or not math.isfinite(value) else "something far larger"
-        raise refusal(f"{name} has to be between {low:g} and {high:g}; {shown} arrived.")
+        shown = "one far outside" if isinstance(value, int) and abs(value) > FAR else f"{value:.10g}"
+        raise refusal(f"{name} has to be {bounds}; {shown} arrived.")
     if whole and value != int(value):
-        raise refusal(f"{name} has to be a whole number; {value:g} arrived.")
+        raise refusal(f"{name} has to be a whole number; {value:.10g} arrived.")
     return float(value)
 
 

@@ -14,6 +14,7 @@ from alchemist_hub.ui.live import SIDES, Settings, View
 from alchemist_hub.ui.moments import Painter, moments, painter
 from alchemist_hub.ui.result import finished, line, unfinished
 from alchemist_hub.ui.services import PairLoader, Services
+from alchemist_hub.ui.visits import Visits
 
 # Whose turn it is is decided in turns.py, which can tell how long it takes; Gradio starts every comparison at once.
 RUNNING = {"queue": True, "concurrency_limit": None, "show_progress": "hidden"}
@@ -40,23 +41,26 @@ COPY_LINK = """
 def build_compare(page: gr.Blocks, services: Services) -> None:
     """Lay out the tab inside `page`, which is open, and connect it. API name: `/compare`."""
     form, result = lay_out(services)
-    paint = painter(services)
+    paint, visits = painter(services), Visits()
     changed = [*result.shown, *result.past, form.seed, *form.buttons, result.clear]
 
     async def compare_live(
-        prompt: Any, negative: Any, seed: Any, steps: Any, guidance: Any, model: Any, locked: Any, kept: Any
-    ) -> AsyncIterator[list[Any]]:
+        prompt: Any, negative: Any, seed: Any, steps: Any, guidance: Any, model: Any, locked: Any, kept: Any,
+        request: gr.Request,
+    ) -> AsyncIterator[list[Any]]:  # fmt: skip
         seed = seed if locked else random.randrange(LAST_SEED)
         settings, loader = checked(prompt, negative, seed, steps, guidance), _loader(services, model)
-        async for values in show_comparison(services, paint, settings, loader, kept):
+        async for values in visits.latest(request, show_comparison(services, paint, settings, loader, kept)):
             yield values
 
     async def open_page(
-        prompt: Any, negative: Any, seed: Any, steps: Any, guidance: Any, model: Any, kept: Any
-    ) -> AsyncIterator[list[Any]]:
+        prompt: Any, negative: Any, seed: Any, steps: Any, guidance: Any, model: Any, kept: Any,
+        request: gr.Request,
+    ) -> AsyncIterator[list[Any]]:  # fmt: skip
         settings, loader = checked(prompt, negative, seed, steps, guidance), _loader(services, model)
         record = settings != example(loader.spec)  # what every visitor finds is nobody's history
-        async for values in show_comparison(services, paint, settings, loader, kept, record=record):
+        showing = show_comparison(services, paint, settings, loader, kept, record=record)
+        async for values in visits.latest(request, showing):
             yield values
 
     def arrive(kept: Any, request: gr.Request) -> list[Any]:
@@ -82,7 +86,6 @@ def build_compare(page: gr.Blocks, services: Services) -> None:
     form.cancel.click(
         lambda: _rest("Cancelled."), None, [result.status, *form.buttons], cancels=shows, queue=False, **PRIVATE
     )
-    gr.on([form.examples.click, result.history.select], None, None, None, cancels=shows, **_private())
     _connect_rest(form, result, services)
     _add_endpoint(services, paint, form)
 
@@ -161,8 +164,8 @@ def _loader(services: Services, key: Any) -> PairLoader:
 def _connect_rest(form: Form, result: Result, services: Services) -> None:
     """Connect what paints nothing: model choice, share link, clearing the history."""
     form.model.change(
-        lambda key: _of_model(_loader(services, key)), form.model, [form.steps, form.guidance, result.notice, form.start],
-        **PRIVATE,
+        lambda key: _of_model(_loader(services, key)), form.model,
+        [form.steps, form.guidance, result.notice, form.start], **PRIVATE,
     )  # fmt: skip
     result.share.click(None, form.asked, None, js=COPY_LINK, **_private())
     result.clear.click(

@@ -28,8 +28,7 @@ def this_machine() -> Machine:
     """Return the machine that this process runs on."""
     from huggingface_hub import constants, get_token
 
-    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Machine(card=_card(), host=host, offline=constants.HF_HUB_OFFLINE, token=get_token() is not None)
+    return Machine(card=_card(), host=_host(), offline=constants.HF_HUB_OFFLINE, token=get_token() is not None)
 
 
 def obstacle(spec: ModelSpec, machine: Machine) -> str:
@@ -127,6 +126,13 @@ def _card() -> int | None:
     import torch
 
     return torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
+
+
+def _host() -> int:
+    """Bytes of memory that this process may use: of the machine, or of its container where that is less."""
+    machine, limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), Path("/sys/fs/cgroup/memory.max")
+    told = limit.read_text().strip() if limit.is_file() else "max"
+    return min(machine, int(told)) if told.isdecimal() else machine
 
 
 def _gib(size: float) -> str:

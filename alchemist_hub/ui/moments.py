@@ -107,12 +107,13 @@ def _paint_examples(services: Services) -> None:
 
 def _while_idle(services: Services, views: Iterator[View]) -> View | None:
     """Return the last view, or None when someone came in between: visitors go first."""
-    view = None
+    last = None
     for view in views:
         if services.turns.busy():
             views.close()
             return None
-    return view
+        last = view
+    return last
 
 
 async def _turn_comes(services: Services, turn: Turn) -> AsyncIterator[str]:
@@ -145,7 +146,7 @@ async def _loaded(loader: PairLoader, settings: Settings) -> AsyncIterator[str]:
         log.exception("%s cannot be loaded", loader.spec.name)
         raise refusal(f"{loader.spec.name} cannot be loaded here; the server's log says why.") from error
     tokens = len(tokenizer(settings.prompt).input_ids)
-    if tokens > tokenizer.model_max_length:
+    if tokens > tokenizer.model_max_length and settings.prompt not in EXAMPLES:  # the page refuses nobody its own
         raise refusal(f"The prompt has {tokens} tokens; this model reads {tokenizer.model_max_length}. Shorten it.")
 
 
