@@ -1,6 +1,5 @@
 """The Space's entry: build the services, make the page, serve it until it is told to end."""
 
-import signal
 import sys
 
 from alchemist_hub.errors import HubError
@@ -8,7 +7,6 @@ from alchemist_hub.ui.demo import launch
 from alchemist_hub.ui.services import default_services
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a Space that goes to sleep ends in order
     try:
         launch(default_services())
     except HubError as error:

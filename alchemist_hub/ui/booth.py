@@ -20,14 +20,15 @@ def open_booth(loader: PairLoader, prompts: Sequence[str]) -> Booth:
 
 
 def painter(loader: PairLoader, listed: Listed) -> Painter:
-    """Return what paints both sides of one prompt and seed."""
+    """Return what paints both sides of one prompt and seed; None where the safety filter hides one."""
 
-    def paint(prompt: str, seed: int, should_stop: Callable[[], bool]) -> Pictures:
+    def paint(prompt: str, seed: int, should_stop: Callable[[], bool]) -> Pictures | None:
         from alchemist_hub.sampling import generate
 
         pair, how = loader.pair(), {"steps": listed.steps, "guidance": listed.guidance, "should_stop": should_stop}
         (base,), (tuned,) = (generate(pipe, [prompt], [seed], **how) for pipe in (pair.base, pair.tuned))
-        return base, tuned
+        guard = loader.guard()
+        return None if guard is not None and (guard(base) or guard(tuned)) else (base, tuned)
 
     return paint
 

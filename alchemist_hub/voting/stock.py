@@ -28,7 +28,7 @@ NICENESS = 10
 REST = 5.0  # seconds after a failure, twice as long each time
 LONGEST_REST = 300.0
 Pictures = tuple[Image.Image, Image.Image]  # base, tuned
-Painter = Callable[[str, int, Callable[[], bool]], Pictures]  # (prompt, seed, should_stop)
+Painter = Callable[[str, int, Callable[[], bool]], Pictures | None]  # (prompt, seed, should_stop); None: filtered
 log = logging.getLogger(__name__)
 
 
@@ -139,7 +139,7 @@ class Stock:
         files = [self._file(subject, side) for side in SIDES]
         if not all(file.exists() for file in files):
             pictures = self._paint(prompt, seed, self._stopping.is_set)
-            if any(is_void(picture) for picture in pictures):
+            if pictures is None or any(is_void(picture) for picture in pictures):
                 return None
             for file, picture in zip(files, pictures, strict=True):
                 _save(picture, file)
@@ -151,7 +151,7 @@ class Stock:
 
 
 def is_void(picture: Image.Image) -> bool:
-    """Whether a picture is one colour all over: what is left of a filtered one, or of a model that broke down."""
+    """Whether a picture is one colour all over: what is left of one that was blacked out, or of a model's breakdown."""
     return all(low == high for low, high in picture.convert("RGB").getextrema())
 
 
