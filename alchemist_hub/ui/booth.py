@@ -1,17 +1,31 @@
 """The booth of the app as shipped: which pairs visitors vote on, painted by which pipelines, kept where."""
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
 
-from alchemist_hub.ui.services import PairLoader
+from alchemist_hub.models import ModelSpec
+from alchemist_hub.ui.safety import Guard
 from alchemist_hub.voting.ballots import Booth
 from alchemist_hub.voting.stock import Listed, Painter, Pictures, Stock
 from alchemist_hub.voting.store import VoteStore, votes_folder
 from alchemist_hub.voting.sync import configured_sync
 
+if TYPE_CHECKING:  # seconds to import: the page is served before they are needed
+    from alchemist_hub.sampling import Pair
+
 SEEDS = range(4)  # of each prompt
 
 
-def open_booth(loader: PairLoader, prompts: Sequence[str]) -> Booth:
+class Loader(Protocol):
+    """A pair that can be loaded: `services.PairLoader`."""
+
+    @property
+    def spec(self) -> ModelSpec: ...
+    def pair(self) -> "Pair": ...
+    def guard(self) -> Guard | None: ...
+
+
+def open_booth(loader: Loader, prompts: Sequence[str]) -> Booth:
     """Open the store and a stock of `loader`'s pair. Loads no model and paints nothing. Raises VoteError."""
     store, spec = VoteStore(votes_folder()), loader.spec
     listed = Listed(model=spec.key, prompts=prompts, seeds=SEEDS, steps=spec.steps, guidance=spec.guidance)
@@ -19,7 +33,7 @@ def open_booth(loader: PairLoader, prompts: Sequence[str]) -> Booth:
     return Booth(store, {spec.key: stock}, sync=configured_sync(store))
 
 
-def painter(loader: PairLoader, listed: Listed) -> Painter:
+def painter(loader: Loader, listed: Listed) -> Painter:
     """Return what paints both sides of one prompt and seed; None where the safety filter hides one."""
 
     def paint(prompt: str, seed: int, should_stop: Callable[[], bool]) -> Pictures | None:
@@ -33,7 +47,7 @@ def painter(loader: PairLoader, listed: Listed) -> Painter:
     return paint
 
 
-def weights_of(loader: PairLoader) -> Callable[[], tuple[str, str]]:
+def weights_of(loader: Loader) -> Callable[[], tuple[str, str]]:
     """Return what names the weights of both sides, as reports do."""
 
     def weights() -> tuple[str, str]:
