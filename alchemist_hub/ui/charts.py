@@ -56,7 +56,8 @@ def _share_row(row: Row) -> str:
         if count
     )
     told = f"{row.tally.wins} won, {row.tally.ties} tied, {row.tally.losses} lost"
-    return _row(row, f'<div class="bar" role="img" aria-label="{told}" title="{told}">{bars}</div>')
+    drawing = f'<div class="bar" role="img" aria-label="{told}" title="{told}">{bars}</div>'
+    return _row(row, drawing, f"<b>{(parts['won'] + parts['tied'] / 2) / total:.0%}</b>", f"of {row.tally.total:,}")
 
 
 def _rate_row(row: Row) -> str:
@@ -68,14 +69,14 @@ def _rate_row(row: Row) -> str:
             f'<span class="reach" style="left:{100 * rate.low:.2f}%;width:{100 * (rate.high - rate.low):.2f}%"></span>'
             f'<span class="dot" style="left:{100 * rate.value:.2f}%"></span>'
         )
-    return _row(row, f'<div class="track" aria-hidden="true">{band}</div>')
+    return _row(row, f'<div class="track" aria-hidden="true">{band}</div>', _told(rate), row.note or row.verdict)
 
 
-def _row(row: Row, drawing: str) -> str:
+def _row(row: Row, drawing: str, value: str, note: str) -> str:
     return (
         f'<div class="row {row.verdict.replace(" ", "-")}" role="listitem">'
         f'<span class="label">{escape(row.label)}</span>{drawing}'
-        f'<span class="value">{_told(row.win_rate)}<em>{escape(row.note or row.verdict)}</em></span></div>'
+        f'<span class="value">{value}<em>{escape(note)}</em></span></div>'
     )
 
 

@@ -14,9 +14,11 @@ import pyarrow.parquet
 
 from alchemist_hub.errors import VoteError
 from alchemist_hub.evaluation.results import AspectResult, Comparison, Report
+from alchemist_hub.evaluation.standing import LiveStanding
+from alchemist_hub.evaluation.votes import Tally
 from alchemist_hub.models import MODELS
 from alchemist_hub.ui.charts import Row, against_even, band_around_even, shares
-from alchemist_hub.voting.board import Board, Standing, boards
+from alchemist_hub.voting.board import Board, boards
 from alchemist_hub.voting.store import VoteStore
 
 SCRIPT = Path(__file__).with_name("results.js")
@@ -67,13 +69,14 @@ def live_html(store: VoteStore) -> str:
 def board_html(board: Board) -> str:
     """Return one model's standings."""
     spec = MODELS.get(board.model)
-    rows = [standing_row(standing) for standing in board.standings]
+    rows = [standing_row(*row) for row in zip(board.standings, board.tallies, strict=True)]
     voters = f"{_counted(board.votes, 'vote')} by {_counted(board.raters, 'rater')}"
     return (
         f"<section class='card'><h3>{escape(spec.name if spec else board.model)}: tuned against base</h3>"
-        f"<p class='about'>{voters}. Intervals hold at every moment of an ongoing vote (95%); ties and both bad count "
-        f"half. Preliminary: 50% is still possible.</p>{_charts(rows, 'votes')}"
-        f"<p class='about'>Agreement between raters (Krippendorff's alpha): {_agreements(board.standings)}.</p>"
+        f"<p class='about'>{voters}; ties and both bad count half. The intervals count each rater's first vote and hold "
+        "at every moment of an ongoing vote, all rows together (95%). Preliminary: 50% is still possible.</p>"
+        f"{_charts(rows, 'votes')}"
+        f"<p class='about'>Agreement between raters (Krippendorff's alpha): {_agreements(board)}.</p>"
         "</section>"
     )
 
@@ -89,20 +92,16 @@ def report_html(report: Report) -> str:
     return f"<h2>Evaluation: {escape(report.title)}</h2><p class='about'>{about}</p>{cards}"
 
 
-def standing_row(standing: Standing) -> Row:
-    """Return a live standing as a row of the charts."""
-    verdict, note = "better" if standing.win_rate.value > 0.5 else "worse", ""
-    if standing.preliminary:
-        verdict, note = "preliminary", "preliminary"
-        if standing.needed is not None:
-            note += f", about {standing.needed:,} more votes"
+def standing_row(standing: LiveStanding, tally: Tally) -> Row:
+    """Return a live standing, and the tally of all votes on it, as a row of the charts."""
+    sure = standing.verdict != "preliminary"
     return Row(
         label=standing.aspect.capitalize(),
-        tally=standing.tally,
+        tally=tally,
         win_rate=standing.win_rate,
-        verdict=verdict,
+        verdict=standing.verdict,
         band=band_around_even(standing.win_rate),
-        note=note,
+        note=standing.verdict if sure else f"preliminary: {standing.outlook}",
     )
 
 
@@ -155,8 +154,9 @@ def _charts(rows: Sequence[Row], unit: str) -> str:
     )
 
 
-def _agreements(standings: Sequence[Standing]) -> str:
-    told = [f"{standing.aspect} {standing.alpha:.2f}" for standing in standings if not math.isnan(standing.alpha)]
+def _agreements(board: Board) -> str:
+    found = zip(board.standings, board.alphas, strict=True)
+    told = [f"{standing.aspect} {alpha:.2f}" for standing, alpha in found if not math.isnan(alpha)]
     return ", ".join(told) or "no pair has been judged by two raters yet"
 
 

@@ -1,126 +1,85 @@
 """Where the votes stand: per model and aspect, how often tuned won, how sure that is at any time, and who agreed.
 
-The interval may be looked at after every vote, because ballots are independent draws from a fixed list. Until it
-excludes one half, a standing is preliminary. Shape legend: V votes, U pairs of pictures, in the order they were cast.
+The intervals may be looked at after every vote (`evaluation.anytime`), because ballots are independent draws from a
+fixed list, and of each rater the first vote counts there: votes of one rater are alike. Shape legend: V votes, U pairs
+of pictures, O raters.
 """
 
-import math
-from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alchemist_hub.evaluation.votes import Interval, Tally, bootstrap_mean
+from alchemist_hub.evaluation.agreement import krippendorff_alpha
+from alchemist_hub.evaluation.standing import Ballots, LiveStanding, first_votes, standings
+from alchemist_hub.evaluation.votes import Choice, Tally
 from alchemist_hub.voting.records import ASPECTS
 
-WORTH = {"tuned": 1.0, "base": 0.0, "tie": 0.5, "both bad": 0.5}  # both bad prefers neither side, as a tie does
-EVEN = 0.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Standing:
-    """One aspect of one model's votes, as seen from the tuned side."""
-
-    aspect: str
-    tally: Tally  # both bad is among the ties
-    both_bad: int
-    win_rate: Interval  # ties half
-    alpha: float  # Krippendorff's, over pairs with two raters at least; NaN without such pairs
-
-    @property
-    def preliminary(self) -> bool:
-        """Whether the interval still holds one half."""
-        return not (self.win_rate.low > EVEN or self.win_rate.high < EVEN)
-
-    @property
-    def needed(self) -> int | None:
-        """About how many more votes would decide it if the win rate stays; None if no number would, or none is needed.
-
-        The interval shrinks with the square root of the votes.
-        """
-        distance, votes = abs(self.win_rate.value - EVEN), self.tally.total
-        if not self.preliminary or not votes or distance == 0:
-            return None
-        toward = self.win_rate.value - self.win_rate.low if self.win_rate.value > EVEN else (
-            self.win_rate.high - self.win_rate.value
-        )  # fmt: skip
-        return max(1, math.ceil(votes * ((toward / distance) ** 2 - 1)))
+PAIR = ("prompt", "seed", "steps", "guidance", "base", "tuned")  # what makes two ballots show the same pictures
+# What an answer means for the tuned side, by the side that was left.
+MEANING: dict[tuple[str, str], Choice] = {
+    ("tuned", "left"): "ours", ("tuned", "right"): "theirs", ("base", "left"): "theirs", ("base", "right"): "ours",
+    **{(left, "tie"): "tie" for left in ("base", "tuned")},
+    **{(left, "both bad"): "both_bad" for left in ("base", "tuned")},
+}  # fmt: skip
+CODES: dict[Choice, float] = {choice: float(code) for code, choice in enumerate(dict.fromkeys(MEANING.values()))}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Board:
-    """All that stands about one model."""
+    """All that stands about one model, as seen from the tuned side."""
 
     model: str
     votes: int
     raters: int
-    standings: tuple[Standing, ...]
+    standings: tuple[LiveStanding, ...]  # of each rater's first vote, in the order of `ASPECTS`
+    tallies: tuple[Tally, ...]  # of all votes, beside each standing; both bad is among the ties
+    alphas: tuple[float, ...]  # Krippendorff's, nominal, beside each standing; NaN where no pair has two raters
 
 
 def boards(votes: pa.Table) -> list[Board]:
-    """Return one board for each model that was voted on, most votes first. `votes`: `records.SCHEMA`."""
+    """Return one board for each model that was voted on, most votes first. `votes`: `records.SCHEMA`.
+
+    All intervals of all boards hold together.
+    """
     counts = pc.value_counts(votes["model"]).to_pylist()
     models = [row["values"] for row in sorted(counts, key=lambda row: (-row["counts"], row["values"]))]
-    return [_board(model, votes.filter(pc.equal(votes["model"], model))) for model in models]
-
-
-def preferred(votes: pa.Table, aspect: str) -> list[str]:
-    """Return (V,) what each vote prefers: tuned, base, tie or both bad."""
-    other = {"base": "tuned", "tuned": "base"}
+    of_model = {model: votes.filter(pc.equal(votes["model"], model)) for model in models}
+    said = {(model, aspect): choices(of_model[model], aspect) for model in models for aspect in ASPECTS}
+    rows = standings({row: Ballots.of(_counted(of_model[row[0]], found)) for row, found in said.items()})
     return [
-        {"left": left, "right": other[left]}.get(answer, answer)
-        for left, answer in zip(votes["left"].to_pylist(), votes[aspect].to_pylist(), strict=True)
+        Board(
+            model=model,
+            votes=table.num_rows,
+            raters=pc.count_distinct(table["rater"]).as_py(),
+            standings=tuple(row for row in rows if row.model == model),
+            tallies=tuple(Ballots.of(said[model, aspect]).tally for aspect in ASPECTS),
+            alphas=tuple(agreement(table, said[model, aspect]) for aspect in ASPECTS),
+        )
+        for model, table in of_model.items()
     ]
 
 
-def _board(model: str, votes: pa.Table) -> Board:
-    return Board(
-        model=model,
-        votes=votes.num_rows,
-        raters=pc.count_distinct(votes["rater"]).as_py(),
-        standings=tuple(_standing(votes, aspect) for aspect in ASPECTS),
-    )
+def _counted(votes: pa.Table, said: Sequence[Choice]) -> list[Choice]:
+    return first_votes(zip(votes["rater"].to_pylist(), said, strict=True))
 
 
-def _standing(votes: pa.Table, aspect: str) -> Standing:
-    said = preferred(votes, aspect)
-    count = {name: said.count(name) for name in WORTH}
-    return Standing(
-        aspect=aspect,
-        tally=Tally(wins=count["tuned"], ties=count["tie"] + count["both bad"], losses=count["base"]),
-        both_bad=count["both bad"],
-        win_rate=live_interval(np.array([WORTH[name] for name in said])),
-        alpha=agreement(votes, said),
-    )
+def choices(votes: pa.Table, aspect: str) -> list[Choice]:
+    """Return (V,) what each vote means for the tuned side."""
+    return [MEANING[pair] for pair in zip(votes["left"].to_pylist(), votes[aspect].to_pylist(), strict=True)]
 
 
-def live_interval(worth_V: np.ndarray) -> Interval:
-    """Return the mean of votes worth 0 to 1 and its interval."""
-    return bootstrap_mean(worth_V)
+def agreement(votes: pa.Table, said: Sequence[Choice]) -> float:
+    """Return Krippendorff's alpha of what was said about pairs of pictures that several raters judged.
 
-
-def agreement(votes: pa.Table, said: list[str]) -> float:
-    """Return Krippendorff's alpha (nominal) of what was said about pairs that several raters saw."""
-    pairs: dict[tuple, dict[str, str]] = defaultdict(dict)
-    names = ("prompt", "seed", "base", "tuned", "rater")
-    for *pair, rater, word in zip(*(votes[name].to_pylist() for name in names), said, strict=True):
-        pairs[tuple(pair)][rater] = word  # a rater who saw a pair twice counts once, as of the last time
-    return nominal_alpha([list(words.values()) for words in pairs.values()])
-
-
-def nominal_alpha(units: list[list[str]]) -> float:
-    """Return 1 - observed / expected disagreement over units with two values at least; NaN where nothing can differ.
-
-    Krippendorff, Content Analysis, 2004, chapter 11.
+    A rater who judged one pair twice counts once, as of the last time.
     """
-    words = sorted({word for unit in units for word in unit})
-    counts_UW = np.array([[unit.count(word) for word in words] for unit in units if len(unit) > 1], dtype=np.float64)
-    if not counts_UW.size:
-        return math.nan
-    sizes_U, totals_W = counts_UW.sum(axis=1), counts_UW.sum(axis=0)
-    pairable = totals_W.sum()
-    observed = sum((size**2 - (row**2).sum()) / (size - 1) for size, row in zip(sizes_U, counts_UW, strict=True))
-    expected = (pairable**2 - (totals_W**2).sum()) / (pairable - 1)
-    return float(1 - observed / expected) if expected else math.nan
+    pairs = list(zip(*(votes[name].to_pylist() for name in PAIR), strict=True))
+    place_of = {pair: place for place, pair in enumerate(dict.fromkeys(pairs))}
+    raters, rater_V = np.unique(votes["rater"].to_numpy(), return_inverse=True)
+    ratings_UO = np.full((len(place_of), len(raters)), np.nan)
+    for pair, rater, choice in zip(pairs, rater_V, said, strict=True):
+        ratings_UO[place_of[pair], rater] = CODES[choice]
+    return krippendorff_alpha(ratings_UO)

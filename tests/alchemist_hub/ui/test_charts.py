@@ -23,7 +23,8 @@ def test_bars_are_as_wide_as_shares_and_say_so() -> None:
         ("won", "60.00"), ("tied", "20.00"), ("lost", "20.00"),
     ]  # fmt: skip
     assert 'aria-label="6 won, 2 tied, 2 lost"' in shown and 'class="row better"' in shown
-    assert "<b>70%</b> [60%, 85%]" in shown
+    assert "<b>70%</b><em>of 10</em>" in shown
+    assert "<b>70%</b> [60%, 85%]<em>better</em>" in against_even([row()])
 
 
 def test_the_dot_lies_outside_of_the_band_exactly_when_the_interval_excludes_even() -> None:
@@ -40,5 +41,5 @@ def test_without_votes_there_is_no_dot() -> None:
 
 
 def test_names_are_escaped() -> None:
-    shown = shares([row(label="<script>", note="<b>")], unit="votes")
+    shown = against_even([row(label="<script>", note="<b>")])
     assert "<script>" not in shown and "&lt;script&gt;" in shown and "<em><b>" not in shown

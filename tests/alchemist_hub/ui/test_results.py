@@ -29,7 +29,8 @@ def test_a_vote_changes_the_board(store: VoteStore) -> None:
     assert "1 vote by 1 rater" in first and "preliminary" in first
     assert "1 won, 0 tied, 0 lost" in first
     voted(store, "both bad", left="tuned", rater="another-browser")
-    assert "2 votes by 2 raters" in live_html(store) and "1 won, 1 tied, 0 lost" in live_html(store)
+    assert "2 votes by 2 raters" in live_html(store)
+    assert "1 won, 1 tied, 0 lost" in live_html(store)
 
 
 def test_many_votes_decide(store: VoteStore) -> None:

@@ -59,6 +59,15 @@ def test_one_vote_is_preliminary_and_many_decide(store: VoteStore) -> None:
     assert {row.verdict for row in board.standings} == {"better"}
 
 
+def test_a_rater_who_stays_long_weighs_once_in_the_intervals(store: VoteStore) -> None:
+    for _ in range(60):
+        voted(store, "left", left="tuned")
+    (board,) = boards(store.votes())
+    assert (board.votes, board.raters) == (60, 1)
+    assert [tally.wins for tally in board.tallies] == [60] * 4
+    assert {(row.votes, row.verdict) for row in board.standings} == {(1, "preliminary")}
+
+
 def test_agreement_is_over_pairs_with_several_raters(store: VoteStore) -> None:
     for seed, (one, two) in enumerate([("left", "left"), ("right", "right"), ("left", "left")]):
         pair = replace(SUBJECT, seed=seed)
