@@ -41,6 +41,12 @@ class ShownRun:
 
 
 def shown_run(run: Path | None = None, models: Path | None = None) -> ShownRun:
-    """Return the run of the folder `run`, the shipped one unless given, judged by `models`, the miniature's unless."""
+    """Return the run of the folder `run`, judged by `models`: the shipped ones unless given.
+
+    Raises LedgerError where `run` is no run that judged anything.
+    """
     notice = JUDGES_NOTICE if models is None else ""
-    return ShownRun(folder=run or shipped_run(), models=models or weights(), notice=notice)
+    shown = ShownRun(folder=run or shipped_run(), models=models or weights(), notice=notice)
+    if run is not None:
+        shown.review()
+    return shown

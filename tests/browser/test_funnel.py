@@ -1,9 +1,10 @@
 """The Funnel tab in a real browser, on a desktop and a phone, by day and by night: move, read why, judge a picture."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_services import served, tiny_services
@@ -15,10 +16,7 @@ from curation.images import to_jpeg
 pytestmark = pytest.mark.browser
 sync_api = pytest.importorskip("playwright.sync_api")
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
-PATIENCE = 120_000  # milliseconds: two busy cores
-DESKTOP, PHONE = {"width": 1360, "height": 900}, {"width": 390, "height": 844}
+WIDE, PHONE = {"width": 1360, "height": 900}, {"width": 390, "height": 844}
 
 
 @pytest.fixture(scope="module")
@@ -27,35 +25,16 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator["sync_api.Browser"]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(params=[(DESKTOP, "light"), (PHONE, "dark")], ids=["desktop-light", "phone-dark"])
-def page(request: pytest.FixtureRequest, browser: "sync_api.Browser", address: str) -> Iterator["sync_api.Page"]:
+@pytest.fixture(params=[(WIDE, "light"), (PHONE, "dark")], ids=["desktop-light", "phone-dark"])
+def page(request: pytest.FixtureRequest, visit: Callable[..., Any], address: str) -> Iterator["sync_api.Page"]:
     size, theme = request.param
-    page = browser.new_page(viewport=size)
-    page.set_default_timeout(PATIENCE)
-    sync_api.expect.set_options(timeout=PATIENCE)
-    complaints: list[str] = []
-    page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
-    page.on("response", lambda answer: answer.status >= 400 and complaints.append(answer.url))
-    page.on("request", lambda request: _is_local(request.url, address) or complaints.append(request.url))
-    page.goto(f"{address}?__theme={theme}")
+    page = visit(address, size=size, theme=theme)
+    sync_api.expect.set_options(timeout=120_000)  # milliseconds: two busy cores
     page.get_by_role("tab", name="Funnel").click()
     page.locator("#figure .step").first.wait_for()
     yield page
-    assert complaints == []
+    assert page.complaints == []
     assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
-    page.close()
-
-
-def _is_local(url: str, address: str) -> bool:
-    return url.startswith((address, "data:", "blob:"))
 
 
 def set_threshold(page: "sync_api.Page", column: str, value: float) -> None:
@@ -92,6 +71,12 @@ def test_moving_a_threshold_makes_samples_leave_and_enter_and_counts_change(page
     sync_api.expect(page.locator("#kept")).to_contain_text("as the run has it")
     assert counts(page) == before and page.locator("#moves .sample").count() == 0
     assert page.locator("#threshold-iqa input[type=number]").input_value() == "0.7"
+
+
+def test_what_is_kept_stays_in_sight_while_thresholds_are_moved(page: "sync_api.Page") -> None:
+    page.locator("#threshold-impact_rank").scroll_into_view_if_needed()
+    place = page.locator("#kept" if page.viewport_size == PHONE else "#story")
+    sync_api.expect(place).to_be_in_viewport()
 
 
 def test_dragging_a_slider_is_answered_while_it_moves(page: "sync_api.Page") -> None:

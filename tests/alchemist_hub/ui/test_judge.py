@@ -19,8 +19,9 @@ from alchemist_hub.miniature import world
 from alchemist_hub.ui.demo import make_demo
 from alchemist_hub.ui.funnel import thresholds
 from alchemist_hub.ui.judge import as_json, verdict_page
-from alchemist_hub.ui.services import Services, default_services
+from alchemist_hub.ui.services import Services
 from alchemist_hub.ui.shown import ShownRun, shown_run
+from curation.errors import LedgerError
 from curation.judge import MOST_BYTES
 
 
@@ -30,8 +31,12 @@ def shown() -> ShownRun:
 
 
 @pytest.fixture(scope="module")
-def client(shown: ShownRun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    services = replace(tiny_services(tmp_path_factory.mktemp("page")), funnel=shown)
+def services(shown: ShownRun, tmp_path_factory: pytest.TempPathFactory) -> Services:
+    return replace(tiny_services(tmp_path_factory.mktemp("page")), funnel=shown)
+
+
+@pytest.fixture(scope="module")
+def client(services: Services) -> Iterator[Client]:
     with served(services) as address:
         yield Client(address, verbose=False)
 
@@ -130,7 +135,6 @@ def test_a_photograph_is_met_with_a_plain_word(shown: ShownRun) -> None:
 
 def test_the_shipped_run_was_judged_by_the_shipped_models(shown: ShownRun) -> None:
     assert shown.jury().review is shown.review()
-    assert default_services().funnel == shown
 
 
 def test_judges_that_are_not_at_hand_are_one_line(shown: ShownRun, tmp_path: Path) -> None:
@@ -140,16 +144,18 @@ def test_judges_that_are_not_at_hand_are_one_line(shown: ShownRun, tmp_path: Pat
         judged(ShownRun(folder=shown.folder, models=tmp_path), encoded(np.zeros((64, 64, 3), np.uint8)), {}, False)
 
 
-def test_a_folder_that_is_no_run_leaves_a_page_that_says_so(tmp_path: Path) -> None:
-    services = replace(default_services(), funnel=ShownRun(folder=tmp_path, models=tmp_path))
+def test_a_folder_that_is_no_run_leaves_a_page_that_says_so(services: Services, tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="not a run folder"):
+        shown_run(tmp_path)
+    services = replace(services, funnel=ShownRun(folder=tmp_path, models=tmp_path))
     said = [block.value for block in make_demo(services).blocks.values() if isinstance(block, gr.HTML)]
-    assert any("There is no run to show" in str(value) for value in said)
+    assert any("There is no run to show here" in str(value) for value in said)
     assert not any(str(tmp_path) in str(value) for value in said)
 
 
-def test_no_funnel_service_no_tab() -> None:
-    pairs = default_services().pairs
-    labels = [block.label for block in make_demo(Services(pairs=pairs)).blocks.values() if isinstance(block, gr.Tab)]
+def test_no_funnel_service_no_tab(services: Services) -> None:
+    page = make_demo(replace(services, funnel=None))
+    labels = [block.label for block in page.blocks.values() if isinstance(block, gr.Tab)]
     assert "Funnel" not in labels and "Compare" in labels
 
 
