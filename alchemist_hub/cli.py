@@ -68,12 +68,28 @@ def demo(
     run_demo(out)
 
 
-def serve() -> None:
-    """Open the comparison in the browser (port: GRADIO_SERVER_PORT)."""
+def serve(
+    port: Annotated[
+        int | None, typer.Option(help="GRADIO_SERVER_PORT, or the first free one from 7860.", min=1, max=65535)
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Whom to listen to: 0.0.0.0 for other machines.")] = None,
+    share: Annotated[bool, typer.Option("--share", help="Also open a public link through Gradio's servers.")] = False,
+    models: Annotated[
+        Path | None, typer.Option(help="Folder whose KEY/base and KEY/tuned stand in for the public models.")
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Curation run, or a packed one, for the Funnel tab; the miniature's unless given."),
+    ] = None,
+    judges: Annotated[
+        Path | None, typer.Option(help="Folder of the models that run was made with, to judge a visitor's pictures by.")
+    ] = None,
+) -> None:
+    """Open the app in the browser: compare, vote, results, funnel."""
     from alchemist_hub.ui.demo import launch
     from alchemist_hub.ui.services import default_services
 
-    launch(default_services())
+    launch(default_services(models, run=run, judges=judges), server_port=port, server_name=host, share=share)
 
 
 def models(
