@@ -16,7 +16,6 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # the package, not this 
 
 import argparse
 import gc
-import json
 import os
 import resource
 import socket
@@ -76,8 +75,10 @@ def visit(chromium: str) -> dict[str, float]:
         start = time.perf_counter()
         app = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            seconds = {"served": served(address, app) - start}
-            return seconds | opening(page, address, start + seconds["served"]) | own_prompt(page)
+            seconds = {"served": served(address, app) - start, "served, CPU": cpu_seconds(app)}
+            seconds |= opening(page, address, start + seconds["served"])
+            seconds["first pair, CPU"] = cpu_seconds(app) - seconds["served, CPU"]
+            return seconds | own_prompt(page)
         finally:
             app.terminate()
             app.wait()
@@ -94,6 +95,12 @@ def served(address: str, app: subprocess.Popen) -> float:
         except (urllib.error.URLError, OSError):
             time.sleep(0.05)
     raise SystemExit("the app did not answer")
+
+
+def cpu_seconds(app: subprocess.Popen) -> float:
+    """Return the CPU seconds that the app has used so far, all threads together."""
+    fields = Path(f"/proc/{app.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def opening(page: Any, address: str, since: float) -> dict[str, float]:
@@ -162,8 +169,10 @@ def markdown(found: dict[str, Any]) -> str:
     memory = [row["pair"] / (row["base"] + row["denoiser"]) for row in found["bytes"]]
     rows = [
         ("process start to first answer, s", [row["served"] for row in found["visits"]], "served"),
+        ("... CPU seconds of the app", [row["served, CPU"] for row in found["visits"]], ""),
         ("first answer to first picture, s", [row["first picture of the opening pair"] for row in found["visits"]], ""),
         ("first answer to first pair, s", [row["first pair"] for row in found["visits"]], "first pair"),
+        ("... CPU seconds of the app", [row["first pair, CPU"] for row in found["visits"]], ""),
         ("own prompt: click to first preview, s", [row["first preview"] for row in found["visits"]], "first preview"),
         ("own prompt: click to both pictures, s", [row["own pair"] for row in found["visits"]], ""),
         ("memory of a pair over base plus one denoiser", memory, "memory"),
@@ -179,7 +188,8 @@ def markdown(found: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|",
         *(_row(*row, found["goals"]) for row in rows),
         "",
-        f"In memory: base alone {mib['base']:.0f} MiB, one denoiser {mib['denoiser']:.0f} MiB, pair {mib['pair']:.0f} MiB.",
+        f"In memory: base alone {mib['base']:.0f} MiB, one denoiser {mib['denoiser']:.0f} MiB, "
+        f"pair {mib['pair']:.0f} MiB.",
         "",
     ]
     return "\n".join(lines)

@@ -1,7 +1,8 @@
 """The Compare tab as a visitor meets it: paint, cancel, history, share link, keyboard, both themes, phone."""
 
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,12 @@ PATIENCE = 120_000  # milliseconds: two busy cores
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    services: Services = tiny_services(tmp_path_factory.mktemp("page"))
+def services(tmp_path_factory: pytest.TempPathFactory) -> Services:
+    return tiny_services(tmp_path_factory.mktemp("page"))
+
+
+@pytest.fixture(scope="module")
+def address(services: Services) -> Iterator[str]:
     with served(services) as url:
         yield url
 
@@ -103,6 +108,31 @@ def test_cancel_stops_the_work_and_the_next_comparison_runs(page: "sync_api.Page
     sync_api.expect(page.locator("#status")).to_contain_text("Cancelled.")
     ask(page, PROMPT, 8)
     finished(page, 8)
+
+
+def test_who_waits_sees_their_place_and_may_leave_the_line(page: "sync_api.Page", services: Services) -> None:
+    with services.turns.join("mini", 50):
+        ask(page, PROMPT, 16)
+        sync_api.expect(page.locator("#status")).to_contain_text("Waiting for 1 comparison before yours")
+        page.click("#cancel")
+        sync_api.expect(page.locator("#status")).to_contain_text("Cancelled.")
+        wait_until(lambda: services.turns.length() == 1)
+    ask(page, PROMPT, 17)
+    finished(page, 17)
+
+
+def test_closing_the_page_stops_its_painting(page: "sync_api.Page", services: Services) -> None:
+    ask(page, PROMPT, 18, steps=50)
+    wait_until(services.turns.busy)
+    page.goto("about:blank")
+    wait_until(lambda: not services.turns.busy())
+
+
+def wait_until(happened: Callable[[], bool], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
 
 
 def test_an_empty_prompt_is_refused_on_the_page(page: "sync_api.Page") -> None:
@@ -202,7 +232,8 @@ def test_the_prompt_is_sent_with_enter_and_every_control_has_a_name(page: "sync_
     finished(page, 71)
     nameless = """() => [...document.querySelectorAll('button, input, textarea')].filter(part => part.offsetParent &&
       !(part.innerText || part.getAttribute('aria-label') || part.title || part.labels?.length ||
-        part.closest('label') || part.querySelector('img[alt]:not([alt=""])'))).map(part => part.outerHTML.slice(0, 160))"""
+        part.closest('label') || part.querySelector('img[alt]:not([alt=""])'))).map(
+      part => part.outerHTML.slice(0, 160))"""
     assert page.evaluate(nameless) == []
 
 
