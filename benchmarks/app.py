@@ -70,7 +70,8 @@ def visit(chromium: str) -> dict[str, float]:
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as cache:
         page = playwright.chromium.launch(executable_path=chromium, args=FLAGS).new_page()
         page.set_default_timeout(1000 * PATIENCE)
-        environment = os.environ | {"ALCHEMIST_CACHE": cache, "PYTHONPATH": sys.path[0]}
+        folders = {"ALCHEMIST_CACHE": f"{cache}/painted", "ALCHEMIST_VOTES": f"{cache}/votes"}
+        environment = os.environ | folders | {"PYTHONPATH": sys.path[0]}
         command = [sys.executable, "-m", "alchemist_hub", "app", "--port", address.rpartition(":")[2]]
         start = time.perf_counter()
         app = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -66,10 +66,7 @@ def evaluate(
         guidance=guidance,
         training=_training(checkpoints),
         comparisons=compare(scores, pairs),
-        shown={
-            arm: {part: votes.bootstrap_mean(values[f"shown_{part}"]) for part in SHOWN}
-            for arm, values in scores.items()
-        },
+        shown={arm: {part: votes.share(values[f"shown_{part}"]) for part in SHOWN} for arm, values in scores.items()},
     )
     _write(report, out)
     return report

@@ -1,19 +1,23 @@
 """The whole page: theme, header and tabs. `make_demo` builds it, `launch` serves it."""
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from alchemist_hub.errors import HubError
+from alchemist_hub.evaluation.results import read_report
 from alchemist_hub.ui.compare import build_compare
 from alchemist_hub.ui.moments import paint_ahead
+from alchemist_hub.ui.results import build_results
 from alchemist_hub.ui.services import Services
-from alchemist_hub.ui.turns import MOST_WAITING
+from alchemist_hub.ui.vote import build_vote
 
 STYLES = Path(__file__).parent  # one style sheet a tab, style.css for the page
 KEPT = 3600  # seconds that pictures made for the page stay on disk
+WAITING = 512  # requests that may wait, of all kinds together
 HEADER = """
 <header class="masthead">
   <svg viewBox="0 0 32 32" aria-hidden="true"><circle class="ring" cx="16" cy="16" r="13"/>
@@ -48,15 +52,29 @@ def make_demo(services: Services) -> gr.Blocks:
     """Return the page over `services`. No model is loaded before someone asks for a picture."""
     with gr.Blocks(title="Alchemist Hub", analytics_enabled=False, delete_cache=(KEPT, KEPT)) as demo:
         gr.HTML(HEADER, js_on_load=THEME)
-        with gr.Tabs(elem_classes="rooms"), gr.Tab("Compare", id="compare"):
-            build_compare(demo, services)
-    return demo.queue(max_size=MOST_WAITING)
+        with gr.Tabs(elem_classes="rooms"):
+            with gr.Tab("Compare", id="compare"):
+                build_compare(demo, services)
+            _add_voting(demo, services)
+    return demo.queue(max_size=WAITING)
+
+
+def _add_voting(demo: gr.Blocks, services: Services) -> None:
+    voted = None
+    if services.votes is not None:
+        with gr.Tab("Vote", id="vote"):
+            voted = build_vote(services.votes)
+    reports = [read_report(folder) for folder in services.reports]
+    if services.votes is not None or reports:
+        with gr.Tab("Results", id="results") as tab:
+            build_results(demo, tab, services.votes and services.votes.store, reports, voted)
 
 
 def launch(services: Services, *, prevent_thread_lock: bool = False, **options: Any) -> gr.Blocks:
     """Serve the page (port: GRADIO_SERVER_PORT) and load the first pair meanwhile; `options` as of `Blocks.launch`.
 
-    Raises HubError when the port is taken.
+    With `prevent_thread_lock` it returns at once, and stopping `services.votes` is the caller's. Raises HubError when
+    the port is taken.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     demo = make_demo(services)
@@ -68,9 +86,20 @@ def launch(services: Services, *, prevent_thread_lock: bool = False, **options: 
         )  # fmt: skip
     except OSError as error:  # in Gradio's words, which port and why
         raise HubError(str(error).strip().splitlines()[0]) from error
+    if services.votes is not None:
+        services.votes.start()
     if not prevent_thread_lock:
-        demo.block_thread()
+        _serve_to_the_end(demo, services)
     return demo
+
+
+def _serve_to_the_end(demo: gr.Blocks, services: Services) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a Space that goes to sleep ends in order
+    try:
+        demo.block_thread()
+    finally:
+        if services.votes is not None:
+            services.votes.stop()
 
 
 def style() -> str:

@@ -1,7 +1,7 @@
 """What the page needs from the rest of the project, handed in so that tests and other Spaces can hand in their own."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from alchemist_hub.ui.painted import Painted
 from alchemist_hub.ui.safety import CHECKER, Guard, has_guard, load_guard
 from alchemist_hub.ui.shelf import Shelf
 from alchemist_hub.ui.turns import Turns
+from alchemist_hub.voting.ballots import Booth
 
 if TYPE_CHECKING:  # seconds to import: the page is served before they are needed
     from alchemist_hub.sampling import Pair
@@ -93,6 +94,8 @@ class Services:
     pairs: Mapping[str, PairLoader]
     painted: Painted = field(default_factory=Painted)  # what was painted before
     turns: Turns = field(default_factory=Turns)  # who paints when
+    votes: Booth | None = None  # None: no vote is held here
+    reports: Sequence[Path] = ()  # folders of evaluations that the page shows
 
     def __post_init__(self) -> None:
         if not self.pairs:
@@ -104,19 +107,31 @@ MINIATURE_NOTICE = (
     "any laptop. Its pictures are shown enlarged. It shows how the method works, not what the large models can do."
 )
 
+VOTED_PROMPTS, VOTED_SEED = 100, 6  # the fixed list that visitors vote on; not the evaluation's
+
 
 def default_services(models: Path | None = None, machine: Machine | None = None) -> Services:
-    """Return the services of the app as shipped: the miniature and the five public pairs. Loads no model.
+    """Return the services of the app as shipped. Loads no model.
 
-    `models`: a folder whose KEY/base and KEY/tuned stand in for the public repositories of a model key.
+    The miniature and the five public pairs, a vote on the miniature and its evaluation. `models`: a folder whose
+    KEY/base and KEY/tuned stand in for the public repositories of a model key. Raises VoteError where votes cannot be
+    kept.
     """
+    from alchemist_hub.miniature.world import prompts
+    from alchemist_hub.ui.booth import open_booth
+
     if models is not None and not models.is_dir():
         raise HubError(f"{models} is no folder; --models takes one that holds KEY/base and KEY/tuned")
     machine = machine or this_machine()
     on_card, in_memory, filters = Shelf(room=machine.card or 0), Shelf(room=machine.host / 2), Shelf()
     specs = [local_pair(spec, models) for spec in sorted(MODELS.values(), key=lambda spec: spec.key != "mini")]
     loaders = [_loader(spec, machine, on_card if needs_card(spec) else in_memory, filters) for spec in specs]
-    return Services(pairs={loader.spec.key: loader for loader in loaders}, painted=Painted(folder=_cache()))
+    return Services(
+        pairs={loader.spec.key: loader for loader in loaders},
+        painted=Painted(folder=_cache()),
+        votes=open_booth(loaders[0], [prompt.text for prompt in prompts(VOTED_PROMPTS, seed=VOTED_SEED)]),
+        reports=[weights() / "report"],
+    )
 
 
 def _loader(spec: ModelSpec, machine: Machine, shelf: Shelf, filters: Shelf) -> PairLoader:

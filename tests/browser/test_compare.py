@@ -13,8 +13,6 @@ from alchemist_hub.ui.services import Services
 pytestmark = pytest.mark.browser
 sync_api = pytest.importorskip("playwright.sync_api")
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
 PATIENCE = 120_000  # milliseconds: two busy cores
 
 
@@ -27,14 +25,6 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Services:
 def address(services: Services) -> Iterator[str]:
     with served(services) as url:
         yield url
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["sync_api.Browser"]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
