@@ -91,18 +91,20 @@ def paint_ahead(services: Services) -> Thread:
 def _paint_examples(services: Services) -> None:
     loader = next(iter(services.pairs.values()))
     try:
-        pair, guard = loader.pair(), loader.guard()
-    except HubError:
-        log.exception("the first pair cannot be loaded")
-        return
-    for prompt in EXAMPLES:
-        settings = example(loader.spec, prompt)
-        while recall(services, loader, settings) is None:
-            while services.turns.busy():
-                time.sleep(LOOK)
-            view = _while_idle(services, watch(pair, settings, guard))
-            if view is not None:
-                remember(services, loader, settings, view)
+        for prompt in EXAMPLES:
+            _paint_ahead(services, loader, example(loader.spec, prompt))
+    except (HubError, OSError):  # OSError: its files were taken away
+        log.exception("the examples cannot be painted ahead")
+
+
+def _paint_ahead(services: Services, loader: PairLoader, settings: Settings) -> None:
+    pair, guard = loader.pair(), loader.guard()
+    while recall(services, loader, settings) is None:
+        while services.turns.busy():
+            time.sleep(LOOK)
+        view = _while_idle(services, watch(pair, settings, guard))
+        if view is not None:
+            remember(services, loader, settings, view)
 
 
 def _while_idle(services: Services, views: Iterator[View]) -> View | None:
