@@ -37,7 +37,7 @@ class Form:
 
     @property
     def asked(self) -> list[gr.components.Component]:
-        """The inputs of a comparison, in the order of `asked.LINKED` but for the model, which is last."""
+        """The inputs of a comparison, in the order of `asked.LINKED`."""
         return [self.prompt, self.negative, self.seed, self.steps, self.guidance, self.model]
 
     @property
