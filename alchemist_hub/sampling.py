@@ -28,7 +28,9 @@ from alchemist_hub.models import MODELS, local_folder, spec_of
 SEPARATE = ("unet", "transformer", "scheduler")
 
 # Where diffusers keeps what `enable_model_cpu_offload` set up.
-OFFLOADING = ("_all_hooks", "_offload_device", "_offload_gpu_id", "_exclude_from_cpu_offload")
+OFFLOADING = (
+    "_all_hooks", "_offload_device", "_offload_gpu_id", "_exclude_from_cpu_offload", "model_cpu_offload_seq"
+)  # fmt: skip
 
 # `.to(dtype)` would do, but warns about modules kept in float32 whether there are any or not.
 _CASTS = {torch.float32: Module.float, torch.bfloat16: Module.bfloat16, torch.float16: Module.half}
@@ -104,9 +106,16 @@ def load_pair(
     second = load(tuned_folder, device=device, dtype=dtype, **parts)
     if offload_to is not None:
         for pipe in (first, second):
-            pipe._exclude_from_cpu_offload = [*pipe._exclude_from_cpu_offload, "vae"]  # previews decode between steps
-            pipe.enable_model_cpu_offload(device=offload_to)
+            _offload(pipe, offload_to)
     return Pair(base=first, tuned=second, shared=tuple(parts))
+
+
+def _offload(pipe: DiffusionPipeline, device: str) -> None:
+    """Let each network be on `device` only while it works; but the VAE stays: previews decode between two steps."""
+    order = pipe.model_cpu_offload_seq.split("->")
+    pipe.model_cpu_offload_seq = "->".join(name for name in order if name != "vae")
+    pipe._exclude_from_cpu_offload = [*pipe._exclude_from_cpu_offload, "vae"]
+    pipe.enable_model_cpu_offload(device=device)
 
 
 def _no_checker(folder: Path) -> dict[str, Any]:

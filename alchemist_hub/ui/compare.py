@@ -19,6 +19,7 @@ from alchemist_hub.ui.visits import Visits
 # Whose turn it is is decided in turns.py, which can tell how long it takes; Gradio starts every comparison at once.
 RUNNING = {"queue": True, "concurrency_limit": None, "show_progress": "hidden"}
 PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
+WATCHED = RUNNING | PRIVATE
 
 COPY_LINK = """
 (prompt, negative, seed, steps, guidance, model) => {
@@ -67,7 +68,7 @@ def build_compare(page: gr.Blocks, services: Services) -> None:
         return _arrive(services, kept, dict(request.query_params))
 
     inputs = [*form.asked, form.locked, result.kept]
-    asked = gr.on([form.start.click, form.prompt.submit], compare_live, inputs, changed, **RUNNING, **_private())
+    asked = gr.on([form.start.click, form.prompt.submit], compare_live, inputs, changed, **WATCHED)
     arrived = page.load(
         arrive,
         result.kept,
@@ -79,8 +80,8 @@ def build_compare(page: gr.Blocks, services: Services) -> None:
         **PRIVATE,
     )  # fmt: skip
     chosen = result.history.select(_chosen(services), result.kept, [*form.asked, form.locked], **PRIVATE)
-    shows = [asked, arrived.then(open_page, [*form.asked, result.kept], changed, **RUNNING, **_private())]
-    shows += [ready.success(compare_live, inputs, changed, **RUNNING, **_private()) for ready in (picked, chosen)]
+    shows = [asked, arrived.then(open_page, [*form.asked, result.kept], changed, **WATCHED)]
+    shows += [ready.success(compare_live, inputs, changed, **WATCHED) for ready in (picked, chosen)]
     for show in shows:
         show.failure(lambda: _rest("Nothing painted."), None, [result.status, *form.buttons], **PRIVATE)
     form.cancel.click(
@@ -167,7 +168,7 @@ def _connect_rest(form: Form, result: Result, services: Services) -> None:
         lambda key: _of_model(_loader(services, key)), form.model,
         [form.steps, form.guidance, result.notice, form.start], **PRIVATE,
     )  # fmt: skip
-    result.share.click(None, form.asked, None, js=COPY_LINK, **_private())
+    result.share.click(None, form.asked, None, js=COPY_LINK, **PRIVATE)
     result.clear.click(
         lambda: [[], history.shown([]), gr.Button(visible=False)], None, [*result.past, result.clear], **PRIVATE
     )
@@ -200,7 +201,3 @@ def _rest(message: str) -> list[Any]:
 
 def _of_model(loader: PairLoader) -> list[Any]:
     return [loader.spec.steps, loader.spec.guidance, notice(loader), gr.Button(interactive=not loader.blocked)]
-
-
-def _private() -> dict[str, Any]:
-    return {"api_visibility": "private"}

@@ -78,13 +78,14 @@ def _add_voting(demo: gr.Blocks, services: Services) -> None:
 
 
 def launch(services: Services, *, prevent_thread_lock: bool = False, **options: Any) -> gr.Blocks:
-    """Serve the page (port: GRADIO_SERVER_PORT), then load the first pair; `options` as of `Blocks.launch`.
+    """Serve the page (port: GRADIO_SERVER_PORT) and load the first pair meanwhile; `options` as of `Blocks.launch`.
 
     With `prevent_thread_lock` it returns at once, and stopping `services.votes` is the caller's. Raises HubError when
     the port is taken.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     demo = make_demo(services)
+    paint_ahead(services)
     try:
         demo.launch(
             theme=theme(), css=style(), footer_links=["api", "settings"],
@@ -93,7 +94,6 @@ def launch(services: Services, *, prevent_thread_lock: bool = False, **options: 
         )  # fmt: skip
     except OSError as error:  # in Gradio's words, which port and why
         raise HubError(str(error).strip().splitlines()[0]) from error
-    paint_ahead(services)
     if services.votes is not None:
         services.votes.start()
     if not prevent_thread_lock:

@@ -37,7 +37,7 @@ class Form:
 
     @property
     def asked(self) -> list[gr.components.Component]:
-        """The inputs of a comparison, in the order of `asked.LINKED` but for the model, which is last."""
+        """The inputs of a comparison, in the order of `asked.LINKED`."""
         return [self.prompt, self.negative, self.seed, self.steps, self.guidance, self.model]
 
     @property
@@ -96,8 +96,7 @@ def notice(loader: PairLoader) -> str:
 def _form(services: Services) -> Form:
     first = next(iter(services.pairs.values()))
     prompt = gr.Textbox(
-        EXAMPLES[0], label="Prompt", lines=2, max_lines=4, max_length=LONGEST_PROMPT, elem_id="prompt",
-        submit_btn=False,
+        EXAMPLES[0], label="Prompt", lines=1, max_lines=4, max_length=LONGEST_PROMPT, elem_id="prompt",
     )  # fmt: skip
     with gr.Row(elem_classes="actions"):
         start = gr.Button("Compare", variant="primary", elem_id="start", scale=3, min_width=120)

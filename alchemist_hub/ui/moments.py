@@ -14,7 +14,7 @@ from alchemist_hub.errors import HubError
 from alchemist_hub.ui.asked import EXAMPLES, example, refusal
 from alchemist_hub.ui.live import Settings, View, watch
 from alchemist_hub.ui.machine import needs_card
-from alchemist_hub.ui.painted import fingerprint, key_of
+from alchemist_hub.ui.painted import key_of
 from alchemist_hub.ui.services import PairLoader, Services
 from alchemist_hub.ui.turns import Turn
 from alchemist_hub.ui.zero import on_card, seconds_on_card
@@ -72,13 +72,13 @@ async def moments(services: Services, paint: Painter, key: str, settings: Settin
 
 def recall(services: Services, loader: PairLoader, settings: Settings) -> View | None:
     """Return the comparison as it was painted before, None if it was not."""
-    return services.painted.get(key_of(loader.sources, settings, fingerprint))
+    return services.painted.get(key_of(loader.sources, settings))
 
 
 def remember(services: Services, loader: PairLoader, settings: Settings, view: View) -> None:
     """Keep a finished comparison: an example on disk, anything else only while the app runs."""
     lasting = any(settings == example(loader.spec, prompt) for prompt in EXAMPLES)
-    services.painted.keep(key_of(loader.sources, settings, fingerprint), view, lasting=lasting)
+    services.painted.keep(key_of(loader.sources, settings), view, lasting=lasting)
 
 
 def paint_ahead(services: Services) -> Thread:
@@ -91,18 +91,20 @@ def paint_ahead(services: Services) -> Thread:
 def _paint_examples(services: Services) -> None:
     loader = next(iter(services.pairs.values()))
     try:
-        pair, guard = loader.pair(), loader.guard()
-    except HubError:
-        log.exception("the first pair cannot be loaded")
-        return
-    for prompt in EXAMPLES:
-        settings = example(loader.spec, prompt)
-        while recall(services, loader, settings) is None:
-            while services.turns.busy():
-                time.sleep(LOOK)
-            view = _while_idle(services, watch(pair, settings, guard))
-            if view is not None:
-                remember(services, loader, settings, view)
+        for prompt in EXAMPLES:
+            _paint_ahead(services, loader, example(loader.spec, prompt))
+    except (HubError, OSError):  # OSError: its files were taken away
+        log.exception("the examples cannot be painted ahead")
+
+
+def _paint_ahead(services: Services, loader: PairLoader, settings: Settings) -> None:
+    pair, guard = loader.pair(), loader.guard()
+    while recall(services, loader, settings) is None:
+        while services.turns.busy():
+            time.sleep(LOOK)
+        view = _while_idle(services, watch(pair, settings, guard))
+        if view is not None:
+            remember(services, loader, settings, view)
 
 
 def _while_idle(services: Services, views: Iterator[View]) -> View | None:

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -83,13 +82,13 @@ class Painted:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def key_of(sources: tuple[str, ...], settings: Settings, fingerprint: Callable[[str], str]) -> str:
-    """Return the name of a comparison: 32 hex digits over weights, settings and library versions."""
-    parts = [*map(fingerprint, sources), asdict(settings), *map(version, LIBRARIES)]
+def key_of(sources: tuple[str, ...], settings: Settings) -> str:
+    """Return the name of a comparison: 32 hex digits over the files of `sources`, settings and library versions."""
+    parts = [*map(_fingerprint, sources), asdict(settings), *map(version, LIBRARIES)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def fingerprint(source: str) -> str:
+def _fingerprint(source: str) -> str:
     """Return what changes when any file of a pipeline or filter does, without reading it: names, sizes, times."""
     folder = cached_folder(source) or Path(source)
     files = sorted(path for path in folder.rglob("*") if path.is_file())

@@ -44,9 +44,9 @@ def finished(view: View, settings: Settings, loader: PairLoader, *, earlier: boo
 
 def notice_picture() -> Image.Image:
     """Return what stands in the place of a hidden picture: words on plain ground, which no model painted."""
-    ground = Image.new("RGB", (SHOWN_SIDE, SHOWN_SIDE), "#e9e6dc")
+    ground = Image.new("RGB", (SHOWN_SIDE, SHOWN_SIDE), "#3a4353")
     draw, centre = ImageDraw.Draw(ground), SHOWN_SIDE / 2
-    draw.text((centre, centre), HIDDEN, fill="#4a4436", anchor="mm", font=ImageFont.load_default(size=26))
+    draw.text((centre, centre), HIDDEN, fill="#eeece5", anchor="mm", font=ImageFont.load_default(size=26))
     return ground
 
 

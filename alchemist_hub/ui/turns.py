@@ -52,9 +52,13 @@ class Turns:
         with self._lock:
             return self._line.index(turn)
 
+    def length(self) -> int:
+        """Return how many stand in the line, the one who paints included."""
+        return len(self._line)
+
     def busy(self) -> bool:
         """Whether anyone is painting or waiting."""
-        return bool(self._line)
+        return self.length() > 0
 
     def wait(self, turn: Turn) -> float | None:
         """Return the seconds until `turn` begins, by what the last comparisons took; None while that is unknown."""

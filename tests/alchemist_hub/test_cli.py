@@ -37,6 +37,7 @@ def test_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         (("sample", "sd99", "--prompt", "mars"), "sd99 does not exist"),
         (("sample", "{tmp}", "--prompt", "mars"), "holds no model_index.json"),
         (("sample", "{tmp}/nowhere", "--prompt", "mars"), "does not exist"),
+        (("app", "--models", "{tmp}/nowhere"), "is no folder; --models takes one that holds KEY/base and KEY/tuned"),
         (("train", "sd99", "--data", "{tmp}", "--out", "{tmp}/run"), "unknown model key 'sd99'; the keys are sd15"),
         (("train", "mini", "--base", "{tmp}/nowhere", "--data", "{tmp}", "--out", "{tmp}/run"), "does not exist"),
         (("train", "mini", "--data", "{tmp}", "--out", "{tmp}/run", "--steps", "0"), "steps is 0"),

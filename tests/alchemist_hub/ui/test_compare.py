@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import socket
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,12 +18,12 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from tiny_services import PROMPT, served, tiny_services
 
-from alchemist_hub.errors import ModelError
+from alchemist_hub.errors import HubError, ModelError
 from alchemist_hub.models import MODELS
 from alchemist_hub.sampling import generate
 from alchemist_hub.ui.asked import example
 from alchemist_hub.ui.compare import show_comparison
-from alchemist_hub.ui.demo import make_demo, theme
+from alchemist_hub.ui.demo import launch, make_demo, theme
 from alchemist_hub.ui.form import notice
 from alchemist_hub.ui.live import Settings
 from alchemist_hub.ui.moments import Painter, painter
@@ -190,6 +191,15 @@ def test_building_the_page_loads_no_model(tmp_path: Path, services: Services) ->
 
 def test_a_pair_is_loaded_once(services: Services) -> None:
     assert services.pairs["mini"].pair() is services.pairs["mini"].pair()
+
+
+def test_a_port_that_is_taken_is_one_line(services: Services) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(HubError, match="port") as refused:
+            launch(services, server_port=taken.getsockname()[1], prevent_thread_lock=True, quiet=True)
+    assert "\n" not in str(refused.value)
 
 
 def test_the_theme_asks_nobody_for_fonts() -> None:

@@ -1,4 +1,4 @@
-"""A comparison from question to pictures: who waits is told, who leaves costs nothing, what is known is there at once."""
+"""A comparison from question to pictures: who waits is told, who leaves costs nothing, what is known is there."""
 
 import asyncio
 import threading

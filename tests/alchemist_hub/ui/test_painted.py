@@ -11,7 +11,7 @@ from alchemist_hub.models import model
 from alchemist_hub.ui import painted
 from alchemist_hub.ui.asked import example
 from alchemist_hub.ui.live import View
-from alchemist_hub.ui.painted import Painted, fingerprint, key_of
+from alchemist_hub.ui.painted import Painted, key_of
 
 SETTINGS = example(model("mini"))
 
@@ -67,8 +67,8 @@ def test_the_key_changes_with_settings_and_with_any_file_of_the_weights(tmp_path
     weights = tmp_path / "unet" / "weights.safetensors"
     weights.write_bytes(b"one")
     sources = (str(tmp_path),)
-    before = key_of(sources, SETTINGS, fingerprint)
-    assert key_of(sources, SETTINGS, fingerprint) == before
-    assert key_of(sources, replace(SETTINGS, seed=8), fingerprint) != before
+    before = key_of(sources, SETTINGS)
+    assert key_of(sources, SETTINGS) == before
+    assert key_of(sources, replace(SETTINGS, seed=8)) != before
     weights.write_bytes(b"other")
-    assert key_of(sources, SETTINGS, fingerprint) != before
+    assert key_of(sources, SETTINGS) != before

@@ -8,7 +8,6 @@ from alchemist_hub.errors import HubError
 from alchemist_hub.models import MODELS
 from alchemist_hub.ui.machine import GIB, Machine
 from alchemist_hub.ui.services import default_services
-from alchemist_hub.ui.zero import LONGEST, on_card, seconds_on_card
 
 SERVER = Machine(card=24 * GIB, host=128 * GIB, offline=False, token=True)
 
@@ -59,13 +58,3 @@ def test_the_miniatures_pair_and_filter_are_loaded_once() -> None:
     loader = default_services(machine=SERVER).pairs["mini"]
     assert loader.pair() is loader.pair() and loader.guard() is loader.guard()
     assert "vae" in loader.pair().shared and loader.shelf.names() == ("mini",)
-
-
-def test_outside_a_space_a_function_is_left_as_it_is() -> None:
-    assert on_card(len, lambda text: 5) is len
-
-
-def test_the_card_is_asked_for_longer_the_more_there_is_to_do_and_never_for_too_long() -> None:
-    asked = [seconds_on_card(MODELS[key], MODELS[key].steps) for key in ("sd15", "sdxl", "sd35l")]
-    assert asked == sorted(asked) and asked[-1] <= LONGEST
-    assert seconds_on_card(MODELS["sdxl"], 10) < asked[1]
