@@ -2,8 +2,8 @@
 
     python benchmarks/load.py                    # two minutes, 100 clients, 20 kills; writes load-DATE.{json,md}
 
-The server is the miniature's app in a process of its own, on a smaller list of prompts so that ballots cost no
-painting once it is warm. Clients are `gradio_client`s: they vote (one in ten asks twice), compare with two steps, and
+The server is the miniature's app in a process of its own. Its ballots are about a short list, painted in few steps, so
+that they cost no painting once it is warm. Clients are `gradio_client`s: they vote (one in ten asks twice), compare with two steps, and
 leave comparisons of fifty steps by closing the connection.
 """
 
@@ -38,17 +38,19 @@ from gradio_client.exceptions import AppError
 from alchemist_hub.voting.records import ASPECTS, CHOICES
 from alchemist_hub.voting.store import VoteStore
 
-PROMPTS = 8  # times four seeds: the pairs that are voted on
+PAIRS, STEPS, SETTLED = 16, 4, 30  # pairs that are voted on; their steps; ballots without a new pair: it is warm
 SERVER = f"""
 import dataclasses
-from alchemist_hub.miniature.world import prompts
-from alchemist_hub.ui.booth import open_booth
+from alchemist_hub.ui.booth import painter, weights_of
 from alchemist_hub.ui.demo import launch
 from alchemist_hub.ui.services import default_services
+from alchemist_hub.voting.ballots import Booth
+from alchemist_hub.voting.stock import Listed, Stock
 services = default_services()
-services.votes.stop()
-booth = open_booth(services.pairs["mini"], [prompt.text for prompt in prompts({PROMPTS}, seed=6)])
-launch(dataclasses.replace(services, votes=booth))
+loader, store = services.pairs["mini"], services.votes.store
+listed = Listed(model="mini", prompts=["a photo of mars"], seeds=range({PAIRS}), steps={STEPS}, guidance=3.5)
+stock = Stock(listed, painter(loader, listed), weights_of(loader), store.path.parent / "pictures")
+launch(dataclasses.replace(services, votes=Booth(store, dict(mini=stock))))
 """
 
 
@@ -250,10 +252,12 @@ def vote_on(number: int, server: Server, stop: threading.Event, record: Record) 
 def warm(server: Server) -> None:
     """Let every pair be painted once, so that the load finds a server as it is after a while."""
     client = Client(server.url, verbose=False, download_files=False)
-    pictures = server.votes / "pictures"
-    while len(list(pictures.glob("*.png"))) < PROMPTS * 4 * 2:
+    painted, settled = 0, 0
+    while settled < SETTLED:
         with contextlib.suppress(AppError):  # none is painted yet
             client.predict(api_name="/ballot")
+            found = len(list((server.votes / "pictures").glob("*.png")))
+            painted, settled = found, settled + 1 if found == painted else 0
 
 
 def written(result: dict[str, Any], stem: Path) -> None:
