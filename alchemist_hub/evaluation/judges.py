@@ -56,11 +56,25 @@ class JudgeNetwork:
         scores_BL = np.concatenate(batches) if batches else np.zeros((0, len(self.labels)), np.float32)
         return {label: scores_BL[:, index] for index, label in enumerate(self.labels)}
 
+    def embed_images(self, images: Pictures) -> np.ndarray:
+        """Return (B, D) float32: what the last layer decides from. Raises ModelError if the network pools nothing."""
+        parts = [self._embed(list(images[start : start + BATCH])) for start in range(0, len(images), BATCH)]
+        return np.concatenate(parts) if parts else self._embed([Image.new("RGB", (8, 8))])[:0]
+
     def _batch(self, images: list[Image.Image] | list[np.ndarray]) -> np.ndarray:
-        pixels = [np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image) for image in images]
-        inputs = self._processor(images=pixels, input_data_format="channels_last", return_tensors="pt")
         with torch.inference_mode():
-            return probabilities(self._network(inputs["pixel_values"]).logits, self.labels).numpy()
+            return probabilities(self._network(self._inputs(images)).logits, self.labels).numpy()
+
+    def _embed(self, images: list[Image.Image] | list[np.ndarray]) -> np.ndarray:
+        with torch.inference_mode():
+            pooled = self._network.base_model(self._inputs(images)).pooler_output
+        if pooled is None:
+            raise ModelError(f"a {type(self._network).__name__} pools no features; expected one like ResNet's")
+        return pooled.flatten(1).float().numpy()
+
+    def _inputs(self, images: list[Image.Image] | list[np.ndarray]) -> torch.Tensor:
+        pixels = [np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image) for image in images]
+        return self._processor(images=pixels, input_data_format="channels_last", return_tensors="pt")["pixel_values"]
 
 
 def probabilities(logits_BL: torch.Tensor, labels: tuple[str, ...]) -> torch.Tensor:
