@@ -127,14 +127,16 @@ def depth(state: State, prefix: str) -> int:
 
 
 def _from_folder(published: Published, folder: Path) -> Fetched:
-    _check(published, folder, str(folder))
+    if missing := _missing(published, folder):
+        raise ModelError(f"{folder} lacks {missing}; only safetensors are read, never a pickle")
     paths = [folder / name for name in published.files]
     return Fetched(path=folder, source=folder.name, revision=content_hash(paths))
 
 
 def _from_hub(published: Published, repository: str, revision: str | None) -> Fetched:
     folder = _cached(published, repository, revision) or _downloaded(published, repository, revision)
-    _check(published, folder, repository)
+    if missing := _missing(published, folder):  # cut off, or a repository with a pickle only
+        raise ModelError(f"{repository} lacks {missing}: {_advice(published, repository, revision)}")
     return Fetched(path=folder, source=repository, revision=folder.name)
 
 
@@ -146,27 +148,26 @@ def _cached(published: Published, repository: str, revision: str | None) -> Path
         folder = Path(snapshot_download(repository, revision=revision, local_files_only=True))
     except LocalEntryNotFoundError:
         return None
-    return folder if all((folder / name).is_file() for name in published.files) else None
+    return None if _missing(published, folder) else folder
 
 
 def _downloaded(published: Published, repository: str, revision: str | None) -> Path:
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=[*published.files, *BESIDE]))
     except (OSError, ValueError) as error:  # the Hub's own errors are OSErrors; a malformed name is a ValueError
-        raise ModelError(_advice(published, repository, revision)) from error
+        reason = _advice(published, repository, revision)
+        raise ModelError(f"{repository} is not on this machine and cannot be downloaded: {reason}") from error
 
 
-def _check(published: Published, folder: Path, name: str) -> None:
-    missing = [file for file in published.files if not (folder / file).is_file()]
-    if missing:
-        raise ModelError(f"{name} lacks {', '.join(missing)}: only safetensors are read, never a pickle")
+def _missing(published: Published, folder: Path) -> str:
+    return ", ".join(name for name in published.files if not (folder / name).is_file())
 
 
 def _advice(published: Published, repository: str, revision: str | None) -> str:
     at = f" --revision {revision}" if revision else ""
     return (
-        f"{repository} ({published.gigabytes:g} GB) is not on this machine and cannot be downloaded; where there is a "
-        f"network: hf download {repository} {' '.join(published.files)}{at}"
+        f"get {published.gigabytes:g} GB, safetensors only, where there is a network: "
+        f"hf download {repository} {' '.join(published.files)}{at}"
     )
 
 

@@ -7,7 +7,9 @@ compressed size takes noise for detail, edge density stops at the finest scale.
 
 Pictures are shrunk to 512 x 512 pixels of area and never enlarged: compare pictures of at least that size, or of equal
 size. On 25 photographs, in standard deviations between them: a Gaussian blur of 4 pixels moves the three by -1.8, -2.2
-and -1.6, noise of 10 grey levels by +0.6, +0.6 and 0.0, noise of 25 by +1.4, +2.1 and +0.1.
+and -1.6, noise of 10 grey levels by +0.6, +0.6 and 0.0, noise of 25 by +1.4, +2.1 and +0.1. Styles differ more than
+scenes do (a sketch is all edges), so compare pictures of the same prompts: among the miniature's photo-like pictures
+subband entropy follows the world's own complexity with a rank correlation of 0.6, among all its styles with 0.3.
 Shape legend: B pictures.
 """
 

@@ -85,7 +85,7 @@ class ImageReward:
         """Read ImageReward.pt as safetensors, with its own keys. Raises ModelError without it, or if it is another."""
         found = fetch_file(weights, what=cls.name, published_as="zai-org/ImageReward: ImageReward.pt")
         reader = read_tokenizer(BertTokenizer, fetch(BERT_TOKENIZER, tokenizer).path)
-        vision, text, head = read(found.path, head_width)
+        vision, text, head = read_towers(found.path, head_width)
         return cls(vision, text, head, reader, found, device=device)
 
     def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
@@ -110,7 +110,7 @@ class ImageReward:
         return (self._head(read_BTD[:, 0].float().cpu().numpy()) - MEAN) / DEVIATION
 
 
-def read(path: Path, head_width: int = HEAD_WIDTH) -> tuple[BlipVisionModel, BlipTextModel, Head]:
+def read_towers(path: Path, head_width: int = HEAD_WIDTH) -> tuple[BlipVisionModel, BlipTextModel, Head]:
     """Return both towers and the head of a safetensors file. Raises ModelError if any weight is missing or over."""
     state = read_state(path)
     try:

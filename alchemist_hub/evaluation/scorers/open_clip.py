@@ -13,8 +13,6 @@ from transformers import CLIPConfig, CLIPModel
 from alchemist_hub.errors import ModelError
 from alchemist_hub.evaluation.pretrained import State, depth, read_state
 
-TEXT_HEAD_WIDTH = 64  # in every text tower of open_clip's ViTs
-
 _TOWERS = {
     "visual.class_embedding": "vision_model.embeddings.class_embedding",
     "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
@@ -38,7 +36,7 @@ _BLOCK_PARTS = {
 _UNUSED = ("attn_mask",)  # a constant that some versions save
 
 
-def read(path: Path, *, head_width: int, end_of_text: int, text_head_width: int = TEXT_HEAD_WIDTH) -> CLIPModel:
+def read_clip(path: Path, *, head_width: int, text_head_width: int, end_of_text: int) -> CLIPModel:
     """Return the network of a safetensors file. Raises ModelError if it is none, or any weight is missing or over."""
     state = read_state(path)
     try:

@@ -21,7 +21,7 @@ from alchemist_hub.evaluation.pretrained import (
     read_network,
     read_tokenizer,
 )
-from alchemist_hub.evaluation.scorers import open_clip
+from alchemist_hub.evaluation.scorers.open_clip import read_clip
 
 PICKSCORE = Published(
     repository="yuvalkirstain/PickScore_v1",
@@ -37,7 +37,7 @@ CLIP_H_TOKENIZER = Published(
     gigabytes=0.01,
     licence="mit",
 )
-HPS_HEAD_WIDTH = 80  # of ViT-H-14's vision tower, as open_clip's configuration of that name says
+HPS_HEAD_WIDTH, TEXT_HEAD_WIDTH = 80, 64  # of ViT-H-14's towers, as open_clip's configuration of that name says
 
 
 class Similarity:
@@ -81,6 +81,7 @@ def hpsv21(
     device: str = "cpu",
     tokenizer: str | Path | None = None,
     head_width: int = HPS_HEAD_WIDTH,
+    text_head_width: int = TEXT_HEAD_WIDTH,
 ) -> Similarity:
     """Return HPSv2.1 (Wu et al. 2023) from a safetensors file with open_clip's keys: the cosine, 0.2 to 0.35 as a rule.
 
@@ -88,7 +89,9 @@ def hpsv21(
     """
     found = fetch_file(weights, what="hpsv2.1", published_as="xswu/HPSv2: HPS_v2.1_compressed.pt")
     reader = read_tokenizer(CLIPTokenizer, fetch(CLIP_H_TOKENIZER, tokenizer).path)
-    network = open_clip.read(found.path, head_width=head_width, end_of_text=reader.eos_token_id)
+    network = read_clip(
+        found.path, head_width=head_width, text_head_width=text_head_width, end_of_text=reader.eos_token_id
+    )
     named = replace(found, source=f"HPSv2.1, converted: {found.source}")
     clip = ClipEmbeddings(network, reader, named, device=device)
     return Similarity(clip, name="hpsv2.1", unit="cosine", scale=lambda cosine_B: cosine_B)
