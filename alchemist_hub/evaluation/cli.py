@@ -45,10 +45,15 @@ def evaluate(
         typer.Option(help="A measure's own weights as NAME=FILE or FOLDER: --weights hpsv2.1=hps.safetensors."),
     ] = None,
     reference: Annotated[
-        str | None, typer.Option(help="Real pictures, a folder or data set: Frechet distance, precision, recall, ...")
+        str | None, typer.Option(help="Folder of real pictures or data set: Frechet distance, precision, recall, ...")
     ] = None,
     training_data: Annotated[
-        str | None, typer.Option(help="What the tuned one was trained on: lists its pictures that are nearest to it.")
+        str | None,
+        typer.Option(help="What the tuned one was trained on: shows the pictures nearest to it."),
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(help="What compares sets: dinov2, clip, thumbnail, miniature-judge."),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Sampling steps; each model's own unless given.", min=1)] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance; each model's own unless given.", min=0)] = None,
@@ -78,6 +83,7 @@ def evaluate(
         weights=named_weights(weights or ()),
         reference=reference,
         training_data=training_data,
+        features=features,
         steps=steps,
         guidance=guidance,
         batch=batch_size,
@@ -101,7 +107,8 @@ def named_weights(given: Sequence[str]) -> dict[str, str]:
 
 def summary(report: "Report") -> list[str]:
     """Return a line for each comparison and aspect, and one for each measure that was left out."""
-    from alchemist_hub.evaluation.pages import p_value, percent
+    from alchemist_hub.evaluation.pages import percent
+    from alchemist_hub.evaluation.results import p_value
 
     lines = [
         f"{comparison.arm} against {comparison.opponent}, {result.aspect}: {percent(result.win_rate.value)} "
@@ -110,4 +117,7 @@ def summary(report: "Report") -> list[str]:
         for comparison in report.comparisons
         for result in comparison.aspects
     ]
+    if report.copies:
+        found = report.copies
+        lines.append(f"possible copies: {found.flagged} of {found.generated} pictures; by chance {found.expected:.1f}")
     return lines + [f"left out: {name}: {reason}" for name, reason in report.left_out.items()]

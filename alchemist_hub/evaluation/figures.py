@@ -13,7 +13,7 @@ from PIL import Image
 
 from alchemist_hub.evaluation import plots, plots_wins
 from alchemist_hub.evaluation.generate import Settings, folder_name, picture_name
-from alchemist_hub.evaluation.measures import open_picture
+from alchemist_hub.evaluation.pixels import open_picture
 from alchemist_hub.evaluation.plots_wins import Painted
 from alchemist_hub.evaluation.results import BASE, TUNED, Comparison, Report
 

@@ -5,18 +5,17 @@ Shape legend: B pictures.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
 
 from alchemist_hub.errors import EvaluationError
 from alchemist_hub.evaluation.aspects import ASPECTS, SHOWN, Asked, Aspect, aspect_scores, shown_correctly
 from alchemist_hub.evaluation.judges import Judge
+from alchemist_hub.evaluation.pixels import open_picture
 from alchemist_hub.evaluation.results import Judged
-
-if TYPE_CHECKING:
-    from alchemist_hub.evaluation.scorers import Scorer
+from alchemist_hub.evaluation.scored import score_pictures
+from alchemist_hub.evaluation.scorers import Scorer
 
 JUDGED_AT_ONCE = 64
 
@@ -57,7 +56,7 @@ class ScorerMeasure:
     In between its memory is the painters'. Two pictures tie only where their scores are equal.
     """
 
-    def __init__(self, load: Callable[[str], "Scorer"], device: str, about: str) -> None:
+    def __init__(self, load: Callable[[str], Scorer], device: str, about: str) -> None:
         self._load = load
         self._device = device
         known = load("cpu")
@@ -69,12 +68,7 @@ class ScorerMeasure:
         """Any prompt will do."""
 
     def columns(self, paths: Sequence[Path], asked: Sequence[Any]) -> dict[str, np.ndarray]:
-        scorer = self._load(self._device)
-        parts = [
-            scorer.score([open_picture(path) for path in paths[rows]], [prompt.text for prompt in asked[rows]])
-            for rows in (slice(start, start + JUDGED_AT_ONCE) for start in range(0, len(paths), JUDGED_AT_ONCE))
-        ]
-        return {scorer.name: np.concatenate(parts)}
+        return score_pictures(paths, [prompt.text for prompt in asked], [self._load(self._device)])
 
 
 def judge_pictures(judge: Judge, paths: Sequence[Path], asked: Sequence[Asked]) -> dict[str, np.ndarray]:
@@ -83,12 +77,6 @@ def judge_pictures(judge: Judge, paths: Sequence[Path], asked: Sequence[Asked]) 
     shown = {f"shown_{part}": values for part, values in shown_correctly(judged, asked).items()}
     raw = {f"judge_{label}": values for label, values in judged.items()}
     return aspect_scores(judged, asked) | shown | raw
-
-
-def open_picture(path: Path) -> Image.Image:
-    """Return a picture file in RGB."""
-    with Image.open(path) as image:
-        return image.convert("RGB")
 
 
 def _judge_files(judge: Judge, paths: Sequence[Path]) -> dict[str, np.ndarray]:

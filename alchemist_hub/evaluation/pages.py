@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 
 from alchemist_hub.evaluation.figures import before_after_name
-from alchemist_hub.evaluation.results import REPORT, read_report
+from alchemist_hub.evaluation.results import REPORT, p_value, read_report
 
 TEMPLATES = Path(__file__).parent / "templates"
 FUNNEL = "funnel.json"
@@ -37,11 +37,6 @@ def percent(value: float | None, digits: int = 0) -> str:
 def number(value: float | None, digits: int = 2) -> str:
     """Return a number with so many decimals; what is not known as a dash."""
     return "–" if value is None or value != value else f"{value:.{digits}f}"
-
-
-def p_value(p: float) -> str:
-    """Return a p value as people read it."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _context(folder: Path) -> dict[str, Any]:

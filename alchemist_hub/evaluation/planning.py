@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -10,6 +10,8 @@ from accelerate import Accelerator
 
 from alchemist_hub.errors import EvaluationError, ModelError
 from alchemist_hub.evaluation import prompts as prompt_sets
+from alchemist_hub.evaluation.distances import GROUPS, NEIGHBOURS
+from alchemist_hub.evaluation.features import FEATURES, features
 from alchemist_hub.evaluation.generate import ALL, DTYPES, EXACT, Share
 from alchemist_hub.evaluation.judges import JudgeNetwork
 from alchemist_hub.evaluation.measures import Measure, ScorerMeasure, WorldJudge
@@ -17,6 +19,7 @@ from alchemist_hub.evaluation.prompts import MINIATURE, PromptSet
 from alchemist_hub.evaluation.report import Plan, evaluate
 from alchemist_hub.evaluation.results import Report
 from alchemist_hub.evaluation.scorers import SCORERS, scorer
+from alchemist_hub.evaluation.sets import Load, Reference, TrainingData, gallery
 from alchemist_hub.evaluation.sides import Contest, contest
 from alchemist_hub.miniature import weights as miniature_weights
 from alchemist_hub.models import MODELS
@@ -24,6 +27,7 @@ from alchemist_hub.training.hardware import launched_processes
 from alchemist_hub.training.sharding import new_accelerator
 
 JUDGE, PROJECT, MINIATURE_KEY = "judge", "project", "mini"
+WORLD_FEATURES, USUAL_FEATURES = "miniature-judge", "dinov2"  # sets are measured with
 # Of real models unless others are named: relevance, preference, beauty, complexity. Those without weights are left out.
 USUAL = ("clip-score", "pickscore", "hpsv2.1", "image-reward", "aesthetic", "complexity")
 
@@ -43,6 +47,7 @@ class Asked:
     weights: Mapping[str, str] = field(default_factory=dict)
     reference: str | None = None
     training_data: str | None = None
+    features: str | None = None
     steps: int | None = None
     guidance: float | None = None
     batch: int = 8
@@ -91,7 +96,8 @@ def make_plan(asked: Asked, device: str, *, judging: bool = True) -> Plan:
     world = who.key == MINIATURE_KEY
     prompts = prompt_sets.load(asked.prompts or (MINIATURE if world else PROJECT), asked.count)
     taken = take(asked, prompts, device, world=world) if judging else Taken()
-    return Plan(
+    load = _features(asked, device, world=world)
+    plan = Plan(
         contest=who,
         prompts=prompts,
         seeds=tuple(range(asked.seeds)),
@@ -102,6 +108,14 @@ def make_plan(asked: Asked, device: str, *, judging: bool = True) -> Plan:
         dtype=_dtype(asked.dtype, device),
         batch=asked.batch,
     )
+    if judging and asked.reference is not None:
+        _enough(len(prompts.prompts), asked.seeds)
+        real = Reference(load, gallery(asked.reference, "--reference"))
+        plan = replace(plan, set_measure=real.measure, reference=_name(asked.reference))
+    if judging and asked.training_data is not None:
+        shown = TrainingData(load, gallery(asked.training_data, "--training-data"), _name(asked.training_data))
+        plan = replace(plan, copy_check=shown.copies)
+    return plan
 
 
 def take(asked: Asked, prompts: PromptSet, device: str, *, world: bool) -> Taken:
@@ -109,7 +123,8 @@ def take(asked: Asked, prompts: PromptSet, device: str, *, world: bool) -> Taken
     usual = (JUDGE,) if world and prompts.source.name == MINIATURE else USUAL
     names = usual if asked.metrics is None else asked.metrics
     known = (JUDGE, *SCORERS)
-    if unknown := [name for name in (*names, *asked.weights) if name not in known]:
+    weighed = [name for name in asked.weights if name not in FEATURES]
+    if unknown := [name for name in (*names, *weighed) if name not in known]:
         raise EvaluationError(f"unknown measure {', '.join(unknown)}; there are {', '.join(known)}")
     measures, left_out = [], {}
     for name in dict.fromkeys(names):
@@ -129,6 +144,28 @@ def _measure(name: str, device: str, weights: str | None) -> Measure:
     if name == JUDGE:
         return WorldJudge(JudgeNetwork.load(weights or miniature_weights() / "judge"))
     return ScorerMeasure(lambda where: scorer(name, device=where, weights=weights), device, SCORERS[name].says)
+
+
+def _features(asked: Asked, device: str, *, world: bool) -> Load:
+    """Return how to load what sets are measured with; with a set to measure, that it can be loaded is seen at once."""
+    name = asked.features or (WORLD_FEATURES if world else USUAL_FEATURES)
+    if asked.reference is not None or asked.training_data is not None:
+        features(name, weights=asked.weights.get(name))
+    return lambda: features(name, device=device, weights=asked.weights.get(name))
+
+
+def _enough(prompts: int, seeds: int) -> None:
+    """Raise EvaluationError if the pictures are too few for neighbours, also where an interval leaves some out."""
+    if (prompts - -(-prompts // GROUPS)) * seeds <= NEIGHBOURS:
+        raise EvaluationError(
+            f"--reference compares sets, and {prompts} x {seeds} pictures are none: ask for {2 * NEIGHBOURS} or more"
+        )
+
+
+def _name(source: str) -> str:
+    """Return what to call a data set in a report: the end of its path, which tells nothing of this machine."""
+    path = Path(source).resolve()
+    return path.parent.name if path.name == "dataset" else path.name
 
 
 def _title(who: Contest) -> str:

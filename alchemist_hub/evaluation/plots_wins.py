@@ -18,7 +18,7 @@ from matplotlib.ticker import PercentFormatter
 from PIL import Image
 
 from alchemist_hub.evaluation.plots import INK, MUTED
-from alchemist_hub.evaluation.results import AspectResult, Comparison, undecided
+from alchemist_hub.evaluation.results import AspectResult, Comparison, p_value, undecided
 
 COLOURS = {"better": "#2a9461", "not significant": "#8d949b", "worse": "#c8473f"}
 MARKERS = {"better": "^", "not significant": "o", "worse": "v"}
@@ -225,4 +225,4 @@ def _percent(value: float) -> str:
 
 
 def _p_text(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    return f"p {p_value(p)}" if p < 0.001 else f"p = {p_value(p)}"

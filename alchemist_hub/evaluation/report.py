@@ -6,7 +6,7 @@ and the pages report.md and report.html. Shape legend: P prompts, S seeds.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from alchemist_hub.evaluation.generate import ALL, EXACT, Settings, Share
 from alchemist_hub.evaluation.measures import Measure
 from alchemist_hub.evaluation.progress import watched
 from alchemist_hub.evaluation.prompts import PromptSet
-from alchemist_hub.evaluation.results import BASE, REPORT, Report, Sampling, compare, write_json
+from alchemist_hub.evaluation.results import BASE, REPORT, Copies, Report, Sampling, compare, write_json
+from alchemist_hub.evaluation.scored import Revisions, write_scores
 from alchemist_hub.evaluation.sides import Contest, Side
 
 SCORES, PICTURES = "scores.parquet", "pictures"
@@ -30,6 +31,8 @@ SHOWN = "shown_"  # what the columns of "shows what was asked for" begin with
 Scores = dict[str, dict[str, np.ndarray]]  # arm -> column -> (P, S)
 # (a side's picture files, the prompt of each) -> what is measured of the set as a whole
 SetMeasure = Callable[[Sequence[Path], Sequence[str]], dict[str, votes.Interval]]
+# (an arm, its picture files, the report folder) -> what of them is a copy
+CopyCheck = Callable[[str, Sequence[Path], Path], Copies]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +44,9 @@ class Plan:
     seeds: tuple[int, ...]
     measures: tuple[Measure, ...]
     left_out: Mapping[str, str] = field(default_factory=dict)  # measure -> why it cannot be taken
-    set_measures: tuple[SetMeasure, ...] = ()
-    reference: str | None = None  # what the set measures hold the pictures against
+    set_measure: SetMeasure | None = None
+    reference: str | None = None  # what the set measure holds the pictures against
+    copy_check: CopyCheck | None = None  # of the tuned one's pictures
     title: str = "Base and tuned, side by side"
     device: str = "cpu"
     dtype: str = EXACT
@@ -74,7 +78,8 @@ def evaluate(plan: Plan, out: str | Path, *, share: Share = ALL) -> Report | Non
     if share.index:
         return None
     scores = _score(plan, painted, out)
-    report = _report(plan, weights, scores, _sets(plan, painted, out))
+    report = _report(plan, weights, scores)
+    report = replace(report, sets=_sets(plan, painted, out), copies=_copies(plan, painted, out))
     _write(report, out)
     return report
 
@@ -119,16 +124,32 @@ def _score(plan: Plan, painted: Mapping[str, pa.Table], out: Path) -> Scores:
         scores[arm] = {name: values.reshape(-1, len(plan.seeds)) for name, values in columns.items()}
         categories = pa.array([getattr(prompt, "category", None) for prompt in asked], pa.string())
         written.append(_with_columns(index, {"category": categories, "arm": [arm] * len(asked), **columns}))
-    generate.write_parquet(pa.concat_tables(written), out / SCORES)
+    write_scores(pa.concat_tables(written), _revisions(plan.measures), out / SCORES)
     return scores
 
 
+def _revisions(measures: Sequence[Measure]) -> Revisions:
+    return {
+        aspect.name: {
+            "source": measure.judged.source,
+            "revision": measure.judged.revision,
+            "unit": aspect.unit,
+            "higher_is_better": aspect.higher_is_better,
+        }
+        for measure in measures
+        for aspect in measure.aspects
+    }
+
+
 def _sets(plan: Plan, painted: Mapping[str, pa.Table], out: Path) -> dict[str, dict[str, votes.Interval]]:
-    found: dict[str, dict[str, votes.Interval]] = {}
-    for arm, index in painted.items() if plan.set_measures else ():
-        for measure in plan.set_measures:
-            found.setdefault(arm, {}).update(measure(_files(index, out), index["prompt"].to_pylist()))
-    return found
+    if plan.set_measure is None:
+        return {}
+    return {arm: plan.set_measure(_files(index, out), index["prompt"].to_pylist()) for arm, index in painted.items()}
+
+
+def _copies(plan: Plan, painted: Mapping[str, pa.Table], out: Path) -> Copies | None:
+    arm = plan.contest.pairs[0][0]
+    return None if plan.copy_check is None else plan.copy_check(arm, _files(painted[arm], out), out)
 
 
 def _files(index: pa.Table, out: Path) -> list[Path]:
@@ -141,9 +162,7 @@ def _with_columns(table: pa.Table, columns: Mapping[str, Any]) -> pa.Table:
     return table
 
 
-def _report(
-    plan: Plan, weights: Mapping[str, str], scores: Scores, sets: dict[str, dict[str, votes.Interval]]
-) -> Report:
+def _report(plan: Plan, weights: Mapping[str, str], scores: Scores) -> Report:
     sides = {side.name: side for side in plan.contest.sides}
     aspects = [aspect for measure in plan.measures for aspect in measure.aspects]
     return Report(
@@ -163,7 +182,6 @@ def _report(
         prompt_source=plan.prompts.source,
         judged=tuple(measure.judged for measure in plan.measures),
         left_out=dict(plan.left_out),
-        sets=sets,
         reference=plan.reference,
         opponents=plan.contest.opponents,
     )

@@ -90,6 +90,20 @@ class PromptSource:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Copies:
+    """How many of an arm's pictures are closer to a training picture than those are to one another."""
+
+    arm: str
+    training_data: str
+    features: str  # what closeness was measured with
+    generated: int
+    training: int
+    threshold: float  # distance below which a picture is flagged
+    flagged: int
+    expected: float  # how many flags chance alone would raise
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """What report.json holds."""
 
@@ -109,6 +123,7 @@ class Report:
     left_out: dict[str, str] = field(default_factory=dict)  # measure -> why it could not be taken
     sets: dict[str, dict[str, Interval]] = field(default_factory=dict)  # arm -> measure of its pictures as a set
     reference: str | None = None  # the pictures that the sets were held against
+    copies: Copies | None = None
     opponents: tuple[str, ...] = ()  # arms that are neither the base nor tuned from it
 
     @property
@@ -146,6 +161,11 @@ def compare(
         Comparison(arm=arm, opponent=opponent, aspects=tuple(results[row * len(aspects) : (row + 1) * len(aspects)]))
         for row, (arm, opponent) in enumerate(pairs)
     )
+
+
+def p_value(p: float) -> str:
+    """Return a p value as people read it, with a digit more where three would round it across the line at 0.05."""
+    return "< 0.001" if p < 0.001 else f"{p:.4f}" if f"{p:.3f}" == "0.050" else f"{p:.3f}"
 
 
 def undecided(tally: Tally) -> tuple[float, float]:
@@ -212,6 +232,7 @@ def _parse(found: dict[str, Any]) -> Report:
         "own": {arm: Sampling(**values) for arm, values in found.get("own", {}).items()},
         "prompt_source": found.get("prompt_source") and PromptSource(**found["prompt_source"]),
         "judged": tuple(Judged(**row) for row in found.get("judged", ())),
+        "copies": found.get("copies") and Copies(**found["copies"]),
         "sets": {arm: {n: _interval(v) for n, v in row.items()} for arm, row in found.get("sets", {}).items()},
     }
     lists = {name: tuple(found.get(name, ())) for name in ("prompts", "seeds", "opponents")}

@@ -158,7 +158,7 @@ def test_what_is_asked_of_a_set_of_pictures_stands_in_the_report(v_pipeline, oth
         return {"pictures": Interval(value=len(paths), low=1.0, high=99.0)}
 
     sides = (side("base", v_pipeline), side("tuned", other))
-    report = evaluate(plan(judge, *sides, set_measures=(count,), reference="the pool"), out)
+    report = evaluate(plan(judge, *sides, set_measure=count, reference="the pool"), out)
     assert read_report(out).sets == report.sets == {arm: count_of(10) for arm in ("base", "tuned")}
     assert "the pool" in (out / "report.html").read_text() and "10.000" in (out / "report.md").read_text()
     assert (out / "tables" / "sets.csv").read_text().splitlines()[1:] == [
@@ -204,6 +204,11 @@ def test_the_band_of_few_prompts_is_everything_and_of_none_nothing():
     assert undecided(Tally(wins=5, ties=0, losses=0)) == (0.0, 1.0)
     assert undecided(Tally(wins=0, ties=7, losses=0)) == (0.5, 0.5)
     assert all(math.isnan(end) for end in undecided(Tally(wins=0, ties=0, losses=0)))
+
+
+def test_a_p_value_is_never_rounded_across_the_line():
+    told = [results.p_value(p) for p in (0.0004, 0.0123, 0.0496, 0.0504, 0.9999)]
+    assert told == ["< 0.001", "0.012", "0.0496", "0.0504", "1.000"]
 
 
 def test_unknown_numbers_are_null_in_the_file_and_nan_again_in_memory(tmp_path):

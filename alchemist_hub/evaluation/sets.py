@@ -1,0 +1,88 @@
+"""A side's pictures as a set: held against real pictures, and against those that the tuned one was trained on.
+
+Real pictures are a folder of picture files or a frozen data set.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from alchemist_hub.errors import EvaluationError
+from alchemist_hub.evaluation import memorisation
+from alchemist_hub.evaluation.distances import NEIGHBOURS, frechet_interval, manifold_intervals
+from alchemist_hub.evaluation.features import Features, embed_all
+from alchemist_hub.evaluation.memorisation import Gallery, gallery_of_data_set, gallery_of_files
+from alchemist_hub.evaluation.results import Copies
+from alchemist_hub.evaluation.votes import Interval
+from curation.errors import CurationError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+FOLDER = "memorisation"
+
+Load = Callable[[], Features]
+
+
+class Reference:
+    """Real pictures that every side is held against; they are looked at once, when the first side is."""
+
+    def __init__(self, load: Load, gallery: Gallery) -> None:
+        self._load = load
+        self._gallery = gallery
+
+    def measure(self, paths: Sequence[Path], prompts: Sequence[str]) -> dict[str, Interval]:
+        """Return Frechet distance, precision, recall, density and coverage with intervals over prompts."""
+        fake_MD = embed_all(self._features, gallery_of_files(paths).pictures())
+        units_M = np.asarray(prompts)
+        return {
+            f"FD-{self._features.name}": frechet_interval(self._real_ND, fake_MD, units_M),
+            **manifold_intervals(self._real_ND, fake_MD, units_M),
+        }
+
+    @cached_property
+    def _features(self) -> Features:
+        return self._load()
+
+    @cached_property
+    def _real_ND(self) -> np.ndarray:
+        return embed_all(self._features, self._gallery.pictures())
+
+
+class TrainingData:
+    """The pictures that the tuned one was trained on."""
+
+    def __init__(self, load: Load, gallery: Gallery, name: str) -> None:
+        self._load = load
+        self._gallery = gallery
+        self._name = name
+
+    def copies(self, arm: str, paths: Sequence[Path], out: Path) -> Copies:
+        """Look for an arm's pictures that are copies; every pair is written to out/memorisation."""
+        features = self._load()
+        found = memorisation.check(features, gallery_of_files(paths), self._gallery, out / FOLDER)
+        return Copies(
+            arm=arm,
+            training_data=self._name,
+            features=features.name,
+            generated=found.generated,
+            training=found.training,
+            threshold=found.threshold,
+            flagged=found.flagged,
+            expected=found.expected,
+        )
+
+
+def gallery(source: str, option: str) -> Gallery:
+    """Return the pictures of a folder or frozen data set. Raises EvaluationError, naming the option, if it has none."""
+    folder = Path(source)
+    if not folder.is_dir():
+        raise EvaluationError(f"{option} {source} does not exist; expected a folder of pictures or a frozen data set")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    try:
+        found = gallery_of_files(paths) if paths else gallery_of_data_set(folder)
+    except CurationError as error:
+        raise EvaluationError(f"{option} {source} holds neither pictures nor a frozen data set") from error
+    if len(found.names) <= NEIGHBOURS:
+        raise EvaluationError(f"{option} {source} holds {len(found.names)} pictures; {NEIGHBOURS + 1} are the least")
+    return found
