@@ -177,7 +177,7 @@ def _device(asked: str | None, accelerator: Accelerator | None) -> str:
     """Return the device of this process. Raises EvaluationError for one that is not there."""
     usual = "cuda" if torch.cuda.is_available() else "cpu"
     if accelerator is not None and asked in (None, accelerator.device.type):
-        return str(accelerator.device)
+        return "cpu" if accelerator.device.type == "cpu" else str(accelerator.device)  # accelerate says cpu:0
     try:
         device = torch.device(asked or usual)
         torch.zeros(1, device=device)
