@@ -19,12 +19,13 @@ from alchemist_hub.evaluation.results import BASE, TUNED, Comparison, Report
 
 GRID_PROMPTS, PAIRS = 12, 4
 SIDE_BY_SIDE, WIN_RATES, GRID = "side_by_side.png", "win_rates.png", "grid.png"
+BEFORE_AFTER = "before_after_*.png"  # the opponent's name for the star
 
 
 def draw(report: Report, pictures: Path, folder: Path) -> None:
     """Draw a report's figures into `folder`; `pictures` is where its pictures are. Those of an older run go."""
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("before_after_*.png"):
+    for old in folder.glob(BEFORE_AFTER):
         old.unlink()
     main = report.comparisons[0]
     pairs = [_pair(report, pictures, main, text) for text in shown(report, PAIRS)]
@@ -53,7 +54,7 @@ def own_comparisons(report: Report) -> list[Comparison]:
 
 def before_after_name(opponent: str) -> str:
     """Return the file name of the figure against an opponent."""
-    return f"before_after_{re.sub(r'[^A-Za-z0-9.-]+', '-', opponent)}.png"
+    return BEFORE_AFTER.replace("*", re.sub(r"[^A-Za-z0-9.-]+", "-", opponent))
 
 
 def picture_path(report: Report, pictures: Path, arm: str, prompt: str, seed: int) -> Path:

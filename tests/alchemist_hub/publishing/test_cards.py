@@ -1,7 +1,7 @@
 """Model cards: what the Hub parses, what people read, what they admit, what they never tell."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +147,19 @@ def test_the_example_paints_a_picture(key, out, tmp_path, monkeypatch):
     names: dict[str, Any] = {}
     exec(example.replace("bfloat32", "float32"), names)
     assert isinstance(names["image"], Image.Image)
+
+
+def test_figures_against_a_reference_opponent_are_shown_and_go_with_it(evaluation, checkpoint, out):
+    Image.new("RGB", (80, 40), "teal").save(evaluation / "figures" / "before_after_FLUX.1-dev.png")
+    found = report(checkpoint_id(checkpoint), ("tuned", "FLUX.1-dev"))
+    write_json(asdict(replace(found, opponents=("FLUX.1-dev", "drawn by none"))), evaluation / "report.json")
+    card = write_model_card("mini", checkpoint, out, report=evaluation)
+    assert card.read_text().count("](assets/before_after_FLUX.1-dev.png)") == 1
+    with Image.open(out / "assets" / "before_after_FLUX.1-dev.png") as figure:
+        assert figure.size == (80, 40)
+    write_json(asdict(found), evaluation / "report.json")
+    write_model_card("mini", checkpoint, out, report=evaluation)
+    assert not list(out.glob("assets/before_after*"))
 
 
 def test_both_forms_of_the_results_give_the_measured_win_rates_back(evaluation, checkpoint, out):
