@@ -110,8 +110,9 @@ def make_plan(asked: Asked, device: str, *, judging: bool = True) -> Plan:
     )
     if judging and asked.reference is not None:
         _enough(len(prompts.prompts), asked.seeds)
-        real = Reference(load, gallery(asked.reference, "--reference"))
-        plan = replace(plan, set_measure=real.measure, reference=_name(asked.reference))
+        real = gallery(asked.reference, "--reference")
+        name = f"{len(real.names)} pictures of {_name(asked.reference)}"
+        plan = replace(plan, set_measure=Reference(load, real).measure, reference=name)
     if judging and asked.training_data is not None:
         shown = TrainingData(load, gallery(asked.training_data, "--training-data"), _name(asked.training_data))
         plan = replace(plan, copy_check=shown.copies)

@@ -96,8 +96,10 @@ def _check(plan: Plan, *, judging: bool) -> None:
     if not judging:
         return
     aspects = [aspect.name for measure in plan.measures for aspect in measure.aspects]
-    if not aspects or len(set(aspects)) < len(aspects):
-        raise EvaluationError(f"nothing to judge by, or one aspect twice: {', '.join(aspects) or 'no measure is left'}")
+    if not aspects:
+        raise EvaluationError("nothing to judge by: no measure is left")
+    if twice := sorted({name for name in aspects if aspects.count(name) > 1}):
+        raise EvaluationError(f"two measures give {', '.join(twice)}; leave one of them out")
     for measure in plan.measures:
         measure.refuse(plan.prompts.prompts)
 

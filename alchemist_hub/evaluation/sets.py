@@ -4,6 +4,7 @@ Real pictures are a folder of picture files or a frozen data set.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from alchemist_hub.evaluation import memorisation
 from alchemist_hub.evaluation.distances import NEIGHBOURS, frechet_interval, manifold_intervals
 from alchemist_hub.evaluation.features import Features, embed_all
 from alchemist_hub.evaluation.memorisation import Gallery, gallery_of_data_set, gallery_of_files
+from alchemist_hub.evaluation.pixels import open_picture
+from alchemist_hub.evaluation.progress import watched
 from alchemist_hub.evaluation.results import Copies
 from alchemist_hub.evaluation.votes import Interval
 from curation.errors import CurationError
@@ -74,15 +77,30 @@ class TrainingData:
 
 
 def gallery(source: str, option: str) -> Gallery:
-    """Return the pictures of a folder or frozen data set. Raises EvaluationError, naming the option, if it has none."""
+    """Return the pictures of a folder or frozen data set; files that cannot be read cost themselves only.
+
+    Raises EvaluationError, naming the option, if there is no such folder or it holds too few.
+    """
     folder = Path(source)
     if not folder.is_dir():
         raise EvaluationError(f"{option} {source} does not exist; expected a folder of pictures or a frozen data set")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     try:
-        found = gallery_of_files(paths) if paths else gallery_of_data_set(folder)
+        found = gallery_of_files(_readable(paths, option)) if paths else gallery_of_data_set(folder)
     except CurationError as error:
         raise EvaluationError(f"{option} {source} holds neither pictures nor a frozen data set") from error
     if len(found.names) <= NEIGHBOURS:
         raise EvaluationError(f"{option} {source} holds {len(found.names)} pictures; {NEIGHBOURS + 1} are the least")
+    return found
+
+
+def _readable(paths: Sequence[Path], option: str) -> list[Path]:
+    """Return the files that are pictures to their end; better now than after hours of painting."""
+    found = []
+    with watched(f"pictures of {option}", len(paths)) as advance:
+        for path in paths:
+            with suppress(EvaluationError):
+                open_picture(path)
+                found.append(path)
+            advance(1)
     return found

@@ -76,7 +76,7 @@ def test_too_few_pictures_for_a_set_are_refused_before_any_is_painted(tmp_path):
         make_plan(Asked(reference=str(few), count=20), "cpu")
     with pytest.raises(EvaluationError, match="6 x 1 pictures are none: ask for 10 or more"):
         make_plan(Asked(reference=str(enough), count=6), "cpu")
-    assert make_plan(Asked(reference=str(enough), count=3, seeds=3), "cpu").reference == "enough"
+    assert make_plan(Asked(reference=str(enough), count=3, seeds=3), "cpu").reference == "6 pictures of enough"
 
 
 def test_a_device_that_is_not_there_is_one_clear_error(tmp_path):
@@ -90,6 +90,7 @@ def test_what_a_process_that_only_paints_needs_no_measure():
 
 def test_sets_are_held_against_real_pictures_and_copies_are_looked_for(v_pipeline, tmp_path):
     real = pictures(tmp_path / "photos")
+    (real / "cut.png").write_bytes((real / "0.png").read_bytes()[:100])
     asked = Asked(
         base=str(v_pipeline),
         tuned="mini",
@@ -107,7 +108,7 @@ def test_sets_are_held_against_real_pictures_and_copies_are_looked_for(v_pipelin
     assert list(report.sets["tuned"]) == ["FD-thumbnail", "precision", "recall", "density", "coverage"]
     found = report.sets["base"]["FD-thumbnail"]
     assert found.low <= found.value <= found.high and found.value > 0
-    assert report.reference == "photos"
+    assert report.reference == "8 pictures of photos"  # of nine files one is broken
     assert (report.copies.arm, report.copies.generated, report.copies.training) == ("tuned", 8, 8)
     assert (
         "pictures of photos" in (out / "report.html").read_text()

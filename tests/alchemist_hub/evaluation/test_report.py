@@ -134,7 +134,7 @@ def test_bad_input_is_one_clear_error(v_pipeline, judge, tmp_path):
         (plan(judge, base, side("base", v_pipeline)), "different names"),
         (plan(judge, base, tuned, pairs=[("tunde", "base")]), "unknown arm tunde"),
         (plan(judge, base, tuned, measures=()), "nothing to judge by"),
-        (plan(judge, base, tuned, measures=(judge, judge)), "one aspect twice"),
+        (plan(judge, base, tuned, measures=(judge, judge)), "two measures give aesthetics, complexity"),
         (plan(judge, base, tuned, prompts=plain), "knows the prompts of its world only"),
     ):
         with pytest.raises(EvaluationError, match=says):
