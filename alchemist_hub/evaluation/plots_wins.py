@@ -26,7 +26,7 @@ SIGNS = {"better": "▲", "not significant": "●", "worse": "▼"}
 HATCHES = {"better": "", "not significant": "", "worse": "////"}
 TIE, REST, BAND = "#dfe3e6", "#f1f3f4", "#e9ebee"
 WIDTH, DPI = 8.6, 130  # inches: a card shows it at its full width
-ABREAST = 4  # panels of aspects beside each other
+ABREAST = 4  # panels of aspects beside each other, at most
 PAIRS_ABREAST = 2
 
 
@@ -80,7 +80,7 @@ def before_after(before: Comparison, after: Comparison, path: Path) -> None:
     axes.set_ylim(len(rows) - 0.45, -0.55)
     _share_axis(axes)
     axes.set_xlabel("prompts won, ties half; open: before, filled: after", fontsize=9, color=MUTED)
-    band = Patch(color=BAND, label="not significant (p ≥ 0.05)")
+    band = Patch(color=BAND, label="p ≥ 0.05, uncorrected")
     figure.legend(
         handles=[band, *_shapes()], loc="outside lower right", ncols=4, frameon=False, fontsize=8.5, handlelength=1.2
     )
@@ -135,7 +135,8 @@ def _win_bar(axes: Axes, row: int, result: AspectResult) -> None:
 
 def _by_aspect(comparisons: Sequence[Comparison], path: Path) -> None:
     aspects = [result.aspect for result in comparisons[0].aspects]
-    lines, abreast = -(-len(aspects) // ABREAST), min(ABREAST, len(aspects))
+    lines = -(-len(aspects) // ABREAST)
+    abreast = -(-len(aspects) // lines)
     size = (WIDTH + 1.6, (0.34 * len(comparisons) + 0.7) * lines + 0.55)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(lines, abreast, squeeze=False, sharey=True)

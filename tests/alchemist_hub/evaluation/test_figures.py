@@ -59,7 +59,7 @@ def test_several_comparisons_have_a_panel_per_aspect_and_a_row_each(tmp_path):
 def test_before_and_after_show_both_rates_and_the_band(tmp_path):
     _, before, after = comparisons()
     text = svg(lambda path: plots_wins.before_after(before, after, path), tmp_path)
-    assert "base and tuned against ref" in text and "not significant (p ≥ 0.05)" in text
+    assert "base and tuned against ref" in text and "p ≥ 0.05, uncorrected" in text
     result = after.aspect("aesthetics").prompts
     assert f"▲ {(result.wins + result.ties / 2) / result.total:.0%}" in text
 
