@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.table import Table
 
 from alchemist_hub.models import MODELS, ModelSpec
@@ -31,25 +32,23 @@ def facts(spec: ModelSpec) -> dict[str, Any]:
 
 
 def table() -> Table:
-    """Return every model as a table."""
+    """Return every model as a table that fits 80 columns: four lines a model, repositories whole."""
     shown = Table(
+        box=SIMPLE,
         caption="Memory of weights, gradients, moments and average: by the recipe, and at least. Activations come on "
-        "top: alchemist train KEY --plan --gpu-memory 80GiB"
+        "top: alchemist train KEY --plan --gpu-memory 80GiB",
+        pad_edge=False,
     )
-    for name in ("key", "base", "tuned", "class", "objective", "px", "parameters", "licence", "memory"):
+    for name in ("key", "name, base, tuned, licence", "size, memory"):
         shown.add_column(name, overflow="fold")
     for told in map(facts, MODELS.values()):
+        recipe, least = (gib(told["memory"][name]) for name in ("recipe", "leanest"))
         licence = f"{told['licence']}{', gated' if told['gated'] else ''}"
         shown.add_row(
             told["key"],
-            _short(told["base"]),
-            _short(told["tuned"]),
-            told["pipeline"],
-            told["objective"],
-            str(told["size"]),
-            f"{told['parameters'] / 1e6:,.0f} M",
-            licence,
-            f"{gib(told['memory']['recipe'])}, {gib(told['memory']['leanest'])}",
+            f"{told['name']}\n{_short(told['base'])}\n{_short(told['tuned'])}\n{licence}",
+            f"{told['size']} px, {told['parameters'] / 1e6:,.0f} M\n{told['objective']}\n{recipe}\n{least}",
+            end_section=True,
         )
     return shown
 

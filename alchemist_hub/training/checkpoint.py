@@ -120,11 +120,6 @@ def component_hashes(pipeline: Path) -> dict[str, str]:
     return {name: _folder_hash(pipeline / name) for name in component_names(pipeline)}
 
 
-def pipeline_class(pipeline: Path) -> str:
-    """Return the name of the class of a pipeline folder."""
-    return json.loads((pipeline / "model_index.json").read_text())["_class_name"]
-
-
 def denoiser_name(pipeline: Path) -> str:
     """Return "unet" or "transformer", whichever the pipeline has. Raises `ModelError`."""
     for name in component_names(pipeline):

@@ -26,7 +26,7 @@ import torch
 
 from alchemist_hub import __version__
 from alchemist_hub.errors import TrainingError
-from alchemist_hub.models import local_folder, revision, spec_of
+from alchemist_hub.models import local_folder, pipeline_class, revision, spec_of
 from alchemist_hub.training import checkpoint, objective, sharding
 from alchemist_hub.training.average import Average
 from alchemist_hub.training.draws import Order, draw
@@ -59,7 +59,7 @@ def train(
     Raises `TrainingError` for data, settings or a folder that do not fit, `ModelError` for the base.
     """
     base_folder, out, result = local_folder(base), Path(out), Path(out) / "pipeline"
-    family, schedule = family_of(checkpoint.pipeline_class(base_folder)), Schedule.read(base_folder)
+    family, schedule = family_of(pipeline_class(base_folder)), Schedule.read(base_folder)
     schedule.weight(torch.tensor([0]), recipe.min_snr_gamma)  # refused now, not at the first step
     rows, fingerprint = _read(data)
     hashes = checkpoint.component_hashes(base_folder)

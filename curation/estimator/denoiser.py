@@ -6,6 +6,7 @@ Shapes: B pictures, C latent channels, h and w latent height and width, S text p
 """
 
 import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import suppress
@@ -92,7 +93,8 @@ class Denoiser(ABC):
         """Return the hex SHA-256 of everything the scores depend on: weights, vocabulary and noise schedule.
 
         Values only: versions of transformers name the same text weights differently. Weights count as float32, so a
-        model has to be read back from its files before it is calibrated, if they are stored in less.
+        model has to be read back from its files before it is calibrated, if they are stored in less. The schedule
+        counts by its settings: what is computed from them differs in the last bit from processor to processor.
         """
         if self._read_fingerprint is not None:
             return self._read_fingerprint
@@ -103,9 +105,7 @@ class Denoiser(ABC):
         for tokenizer in self.tokenizers:
             vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
             digest.update(repr(vocabulary).encode())
-        schedule, kind = self.schedule()
-        digest.update(schedule.numpy().data)
-        digest.update(kind.encode())
+        digest.update(json.dumps(self.schedule()).encode())
         return digest.hexdigest()
 
     def tokens(self, prompt: str) -> tuple[Token, ...]:
@@ -153,8 +153,8 @@ class Denoiser(ABC):
         return tuple(ran)
 
     @abstractmethod
-    def schedule(self) -> tuple[torch.Tensor, str]:
-        """Return the noise schedule, one number a timestep, and the name of what the network predicts."""
+    def schedule(self) -> dict[str, Any]:
+        """Return what decides the noise at every timestep and what the network predicts, as JSON values."""
 
     @abstractmethod
     def noised(self, z_BChw: torch.Tensor, noise_Chw: torch.Tensor, timestep: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -21,6 +21,9 @@ from curation.errors import CalibrationError
 from curation.estimator.denoiser import Denoiser, Text, text_positions
 
 TARGETS = ("epsilon", "v_prediction")
+# Settings of a scheduler that decide how much noise there is at a timestep.
+BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
+SIGMAS = ("num_train_timesteps", "shift", "use_dynamic_shifting", "invert_sigmas", "shift_terminal")
 T5_POSITIONS = 256  # text positions of T5, the pipeline's own default; they follow those of CLIP
 
 
@@ -41,8 +44,8 @@ class UNetDenoiser(Denoiser):
     def left_out(cls, index: dict[str, Any]) -> dict[str, None]:
         return {"safety_checker": None}
 
-    def schedule(self) -> tuple[torch.Tensor, str]:
-        return self.pipe.scheduler.alphas_cumprod, self.kind
+    def schedule(self) -> dict[str, Any]:
+        return {"kind": self.kind} | _settings(self.pipe.scheduler, BETAS)
 
     def noised(self, z_BChw: torch.Tensor, noise_Chw: torch.Tensor, timestep: int) -> tuple[torch.Tensor, torch.Tensor]:
         alpha_bar = float(self.pipe.scheduler.alphas_cumprod[timestep])
@@ -108,8 +111,8 @@ class JointDenoiser(Denoiser):
         """T5 where the folder has none: the pipeline then puts zeros in its place, but has to be told."""
         return {name: None for name in ("text_encoder_3", "tokenizer_3") if not any(index.get(name, ()))}
 
-    def schedule(self) -> tuple[torch.Tensor, str]:
-        return self.sigmas, "flow"
+    def schedule(self) -> dict[str, Any]:
+        return {"kind": "flow"} | _settings(self.pipe.scheduler, SIGMAS)
 
     def sigma(self, timestep: int) -> float:
         """Return the share of noise at `timestep`, counted before the scheduler's shift: 1 to 1000."""
@@ -163,6 +166,11 @@ def reader(pipeline: str) -> type[Denoiser]:
     if pipeline not in READ:
         raise CalibrationError(f"the estimator reads {', '.join(READ)}, not {pipeline}")
     return READ[pipeline]
+
+
+def _settings(scheduler: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the named settings; one that a class of schedulers does not know counts as switched off."""
+    return {name: scheduler.config.get(name) or None for name in names}
 
 
 def diffuse(

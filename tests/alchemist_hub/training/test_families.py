@@ -10,7 +10,7 @@ from diffusers import DiffusionPipeline
 from tiny_models import TOKENS, tiny_sd3_pipeline
 
 from alchemist_hub.errors import ModelError
-from alchemist_hub.training.checkpoint import pipeline_class
+from alchemist_hub.models import pipeline_class
 from alchemist_hub.training.families import Family, Text, family_of
 from alchemist_hub.training.recipes import TrainingRecipe
 from alchemist_hub.training.schedule import Schedule

@@ -209,6 +209,22 @@ def test_the_fingerprint_belongs_to_the_weights_and_not_to_the_load(
         assert again.fingerprint() != before
 
 
+def test_the_fingerprint_belongs_to_the_noise_schedule_too(epsilon_pipeline: Path, sd3_pipeline: Path) -> None:
+    for folder, setting in ((epsilon_pipeline, {"beta_end": 0.5}), (sd3_pipeline, {"shift": 2.0})):
+        asked = load(folder)
+        before = asked.fingerprint()
+        asked.pipe.scheduler.register_to_config(**setting)
+        assert asked.fingerprint() != before
+
+
+def test_the_fingerprint_is_the_same_whatever_a_processor_makes_of_the_last_bits(v_pipeline: Path) -> None:
+    first, again = load(v_pipeline), load(v_pipeline)
+    levels = again.pipe.scheduler.alphas_cumprod
+    again.pipe.scheduler.alphas_cumprod = levels.nextafter(torch.ones(()))
+    assert not torch.equal(again.pipe.scheduler.alphas_cumprod, levels)
+    assert again.fingerprint() == first.fingerprint()
+
+
 def test_less_precision_changes_the_answers_a_little_and_not_the_fingerprint(xl_pipeline: Path) -> None:
     whole, half = load(xl_pipeline), load(xl_pipeline).to(torch.device("cpu"), "bfloat16")
     assert half.network.dtype == torch.bfloat16 and half.vae.dtype == torch.float32
