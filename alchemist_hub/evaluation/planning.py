@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from alchemist_hub.evaluation.prompts import MINIATURE, PromptSet
 from alchemist_hub.evaluation.report import Plan, evaluate
 from alchemist_hub.evaluation.results import Report
 from alchemist_hub.evaluation.scorers import SCORERS, scorer
-from alchemist_hub.evaluation.sets import Load, Reference, TrainingData, gallery
+from alchemist_hub.evaluation.sets import Reference, TrainingData, gallery
 from alchemist_hub.evaluation.sides import Contest, contest
 from alchemist_hub.miniature import weights as miniature_weights
 from alchemist_hub.models import MODELS
@@ -96,7 +97,6 @@ def make_plan(asked: Asked, device: str, *, judging: bool = True) -> Plan:
     world = who.key == MINIATURE_KEY
     prompts = prompt_sets.load(asked.prompts or (MINIATURE if world else PROJECT), asked.count)
     taken = take(asked, prompts, device, world=world) if judging else Taken()
-    load = _features(asked, device, world=world)
     plan = Plan(
         contest=who,
         prompts=prompts,
@@ -108,12 +108,21 @@ def make_plan(asked: Asked, device: str, *, judging: bool = True) -> Plan:
         dtype=_dtype(asked.dtype, device),
         batch=asked.batch,
     )
-    if judging and asked.reference is not None:
-        _enough(len(prompts.prompts), asked.seeds)
+    return _with_sets(plan, asked, world=world) if judging else plan
+
+
+def _with_sets(plan: Plan, asked: Asked, *, world: bool) -> Plan:
+    """Return the plan with what its pictures are to be held against as sets."""
+    name = asked.features or (WORLD_FEATURES if world else USUAL_FEATURES)
+    load = partial(features, name, device=plan.device, weights=asked.weights.get(name))
+    if asked.reference is not None or asked.training_data is not None:
+        load()  # seen at once whether it can be
+    if asked.reference is not None:
+        _enough(len(plan.prompts.prompts), asked.seeds)
         real = gallery(asked.reference, "--reference")
-        name = f"{len(real.names)} pictures of {_name(asked.reference)}"
-        plan = replace(plan, set_measure=Reference(load, real).measure, reference=name)
-    if judging and asked.training_data is not None:
+        called = f"{len(real.names)} pictures of {_name(asked.reference)}"
+        plan = replace(plan, set_measure=Reference(load, real).measure, reference=called)
+    if asked.training_data is not None:
         shown = TrainingData(load, gallery(asked.training_data, "--training-data"), _name(asked.training_data))
         plan = replace(plan, copy_check=shown.copies)
     return plan
@@ -145,14 +154,6 @@ def _measure(name: str, device: str, weights: str | None) -> Measure:
     if name == JUDGE:
         return WorldJudge(JudgeNetwork.load(weights or miniature_weights() / "judge"))
     return ScorerMeasure(lambda where: scorer(name, device=where, weights=weights), device, SCORERS[name].says)
-
-
-def _features(asked: Asked, device: str, *, world: bool) -> Load:
-    """Return how to load what sets are measured with; with a set to measure, that it can be loaded is seen at once."""
-    name = asked.features or (WORLD_FEATURES if world else USUAL_FEATURES)
-    if asked.reference is not None or asked.training_data is not None:
-        features(name, weights=asked.weights.get(name))
-    return lambda: features(name, device=device, weights=asked.weights.get(name))
 
 
 def _enough(prompts: int, seeds: int) -> None:

@@ -15,7 +15,7 @@ from tiny_models import tiny_base
 from alchemist_hub.errors import EvaluationError
 from alchemist_hub.evaluation import votes
 from alchemist_hub.evaluation.generate import Settings, checkpoint_id, folder_name, picture_name
-from alchemist_hub.evaluation.results import Report, compare, write_json
+from alchemist_hub.evaluation.results import Judged, Report, compare, write_json
 from alchemist_hub.models import MODELS
 from alchemist_hub.publishing.cards import write_model_card
 from alchemist_hub.publishing.facts import read_model_facts
@@ -147,6 +147,17 @@ def test_the_example_paints_a_picture(key, out, tmp_path, monkeypatch):
     names: dict[str, Any] = {}
     exec(example.replace("bfloat32", "float32"), names)
     assert isinstance(names["image"], Image.Image)
+
+
+def test_a_card_names_what_judged_its_pictures_and_what_could_not(evaluation, checkpoint, out):
+    judged = (
+        Judged(name="clip-score", about="a", source="openai/clip", revision="abc"),
+        Judged(name="size", about="b"),
+    )
+    found = replace(report(checkpoint_id(checkpoint)), judged=judged, left_out={"pickscore": "no weights"})
+    write_json(asdict(found), evaluation / "report.json")
+    text = write_model_card("sdxl", checkpoint, out, report=evaluation).read_text()
+    assert "Judged by clip-score (openai/clip at `abc`), size.\nNot measured: pickscore.\n" in text
 
 
 def test_figures_against_a_reference_opponent_are_shown_and_go_with_it(evaluation, checkpoint, out):
