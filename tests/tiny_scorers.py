@@ -37,9 +37,9 @@ def tiny_clip(folder: Path, *, seed: int = 0) -> Path:
 
 
 def tiny_dinov2(folder: Path, *, seed: int = 0) -> Path:
-    """Save a random Dinov2Model into `folder` and return it."""
+    """Save a random Dinov2Model into `folder` and return it; made for 280 px, as the published one is for 518."""
     torch.manual_seed(seed)
-    config = Dinov2Config(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=224, patch_size=56)
+    config = Dinov2Config(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=280, patch_size=56)
     network = Dinov2Model(config)
     with torch.no_grad():
         for parameter in network.parameters():

@@ -36,14 +36,12 @@ DINOV2 = Published(
     revision="47b73eefe95e8d44ec3623f8890bd894b6ea2d6c",
     files=MODEL,
     gigabytes=1.22,
-    licence="apache-2.0",
 )
 CLIP_L = Published(
     repository="openai/clip-vit-large-patch14",
     revision="32bd64288804d66eefd0ccbe215aa642df71cc41",
     files=(*MODEL, *TOKENIZER),
     gigabytes=1.71,
-    licence="mit",
 )
 
 

@@ -16,40 +16,24 @@ Shape legend: Q generated pictures (queries), N training pictures, D features, k
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image, ImageOps
 
 from alchemist_hub.errors import EvaluationError
 from alchemist_hub.evaluation import plots
 from alchemist_hub.evaluation.features import Features, embed_all
+from alchemist_hub.evaluation.galleries import Gallery
 from alchemist_hub.evaluation.generate import write_parquet
-from alchemist_hub.evaluation.pixels import open_picture
-from curation import dataset
 
 QUANTILE = 0.001
 SAME = 1e-4  # training pictures nearer than this are one picture twice
 QUERIES, REFERENCES = 512, 8192  # pictures compared at once: 16 MB of distances
 SHOWN = 12  # pairs in the sheet
 TABLE, SHEET = "memorisation.parquet", "memorisation.png"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gallery:
-    """Pictures by place, opened one at a time: what they are called, and how to get one."""
-
-    names: Sequence[str]
-    picture: Callable[[int], Image.Image]
-
-    def pictures(self, *, mirrored: bool = False) -> Iterator[Image.Image]:
-        """Yield every picture, or its mirror image."""
-        for place in range(len(self.names)):
-            picture = self.picture(place)
-            yield ImageOps.mirror(picture) if mirrored else picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,17 +58,6 @@ class Memorisation:
     def expected(self) -> float:
         """How many flags chance alone would raise."""
         return QUANTILE * self.generated
-
-
-def gallery_of_files(paths: Sequence[Path]) -> Gallery:
-    """Return picture files, called by their file names."""
-    return Gallery(names=[path.name for path in paths], picture=lambda place: open_picture(paths[place]))
-
-
-def gallery_of_data_set(folder: str | Path) -> Gallery:
-    """Return the pictures of a frozen data set, called by their keys. Raises CurationError if there is none."""
-    rows = dataset.read(folder)
-    return Gallery(names=rows["img_key"], picture=lambda place: rows[place]["image"].convert("RGB"))
 
 
 def check(found: Features, generated: Gallery, training: Gallery, out: Path, *, k: int = 3) -> Memorisation:

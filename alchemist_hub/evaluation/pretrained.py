@@ -27,7 +27,7 @@ State = dict[str, torch.Tensor]
 
 MODEL = ("config.json", "model.safetensors")
 TOKENIZER = ("tokenizer.json",)
-BESIDE = ("tokenizer_config.json", "special_tokens_map.json")  # read where they are there
+BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "vocab.txt")  # where there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,6 @@ class Published:
     revision: str
     files: tuple[str, ...]
     gigabytes: float
-    licence: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,9 +144,12 @@ def _cached(published: Published, repository: str, revision: str | None) -> Path
     if revision is None:
         return None
     try:
-        folder = Path(snapshot_download(repository, revision=revision, local_files_only=True))
+        found = snapshot_download(
+            repository, revision=revision, allow_patterns=list(published.files), local_files_only=True
+        )
     except LocalEntryNotFoundError:
         return None
+    folder = Path(found)
     return None if _missing(published, folder) else folder
 
 

@@ -1,6 +1,6 @@
 """A side's pictures as a set: held against real pictures, and against those that the tuned one was trained on.
 
-Real pictures are a folder of picture files or a frozen data set.
+Real pictures are a folder of picture files, a frozen data set, or fresh excellent ones of the miniature's world.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from alchemist_hub.errors import EvaluationError
-from alchemist_hub.evaluation import memorisation
+from alchemist_hub.evaluation import galleries, memorisation
 from alchemist_hub.evaluation.distances import NEIGHBOURS, frechet_interval, manifold_intervals
 from alchemist_hub.evaluation.features import Features, embed_all
-from alchemist_hub.evaluation.memorisation import Gallery, gallery_of_data_set, gallery_of_files
+from alchemist_hub.evaluation.galleries import Gallery
 from alchemist_hub.evaluation.pixels import open_picture
 from alchemist_hub.evaluation.progress import watched
 from alchemist_hub.evaluation.results import Copies
@@ -23,6 +23,7 @@ from curation.errors import CurationError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 FOLDER = "memorisation"
+WORLD, WORLD_SEED, WORLD_COUNT = "miniature", 102, 1000  # a seed that no pool, builder or benchmark draws from
 
 Load = Callable[[], Features]
 
@@ -36,7 +37,7 @@ class Reference:
 
     def measure(self, paths: Sequence[Path], prompts: Sequence[str]) -> dict[str, Interval]:
         """Return Frechet distance, precision, recall, density and coverage with intervals over prompts."""
-        fake_MD = embed_all(self._features, gallery_of_files(paths).pictures())
+        fake_MD = embed_all(self._features, galleries.of_files(paths).pictures())
         units_M = np.asarray(prompts)
         return {
             f"FD-{self._features.name}": frechet_interval(self._real_ND, fake_MD, units_M),
@@ -63,7 +64,7 @@ class TrainingData:
     def copies(self, arm: str, paths: Sequence[Path], out: Path) -> Copies:
         """Look for an arm's pictures that are copies; every pair is written to out/memorisation."""
         features = self._load()
-        found = memorisation.check(features, gallery_of_files(paths), self._gallery, out / FOLDER)
+        found = memorisation.check(features, galleries.of_files(paths), self._gallery, out / FOLDER)
         return Copies(
             arm=arm,
             training_data=self._name,
@@ -77,16 +78,18 @@ class TrainingData:
 
 
 def gallery(source: str, option: str) -> Gallery:
-    """Return the pictures of a folder or frozen data set; files that cannot be read cost themselves only.
+    """Return the pictures of a folder, a frozen data set or the `miniature`; a broken file costs itself only.
 
     Raises EvaluationError, naming the option, if there is no such folder or it holds too few.
     """
+    if source == WORLD:
+        return galleries.of_world(WORLD_COUNT, seed=WORLD_SEED)
     folder = Path(source)
     if not folder.is_dir():
         raise EvaluationError(f"{option} {source} does not exist; expected a folder of pictures or a frozen data set")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     try:
-        found = gallery_of_files(_readable(paths, option)) if paths else gallery_of_data_set(folder)
+        found = galleries.of_files(_readable(paths, option)) if paths else galleries.of_data_set(folder)
     except CurationError as error:
         raise EvaluationError(f"{option} {source} holds neither pictures nor a frozen data set") from error
     if len(found.names) <= NEIGHBOURS:

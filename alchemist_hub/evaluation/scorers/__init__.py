@@ -13,6 +13,8 @@ import numpy as np
 from PIL import Image
 
 from alchemist_hub.errors import EvaluationError
+from alchemist_hub.evaluation.features import CLIP_L
+from alchemist_hub.evaluation.pretrained import Published
 from alchemist_hub.evaluation.scorers import aesthetic, complexity, image_reward, similarity
 
 
@@ -32,60 +34,56 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One scorer before it is loaded: what it says, and what it costs."""
+    """One scorer before it is loaded: what it says, what it downloads, what the user has to bring as `weights`."""
 
     load: Callable[..., Scorer]
     says: str
-    weights: str  # the repository, or what the user has to bring
-    gigabytes: float  # to be downloaded by itself
-    licence: str
-    brings: bool = False  # whether the user has to pass `weights`
+    licence: str  # of the weights
+    needs: tuple[Published, ...] = ()
+    brings: str = ""  # published as a pickle only: to be converted once
 
+    @property
+    def gigabytes(self) -> float:
+        """What would be downloaded by itself."""
+        return sum(published.gigabytes for published in self.needs)
 
-_CLIP_H_TOKENIZER = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K (tokenizer)"
 
 SCORERS: dict[str, Entry] = {
     "clip-score": Entry(
         load=similarity.clip_score,
         says="how well the picture fits the prompt, by CLIP ViT-L/14",
-        weights="openai/clip-vit-large-patch14",
-        gigabytes=1.71,
-        licence="mit",
+        licence="mit (of the code; the weights name none)",
+        needs=(CLIP_L,),
     ),
     "pickscore": Entry(
         load=similarity.pickscore,
         says="which picture people would pick for the prompt",
-        weights=f"yuvalkirstain/PickScore_v1, {_CLIP_H_TOKENIZER}",
-        gigabytes=3.95,
-        licence="mit (code; the weights name none)",
+        licence="mit (of the code; the weights name none)",
+        needs=(similarity.PICKSCORE, similarity.CLIP_H_TOKENIZER),
     ),
     "hpsv2.1": Entry(
         load=similarity.hpsv21,
         says="human preference for the prompt",
-        weights=f"xswu/HPSv2: HPS_v2.1_compressed.pt, converted; {_CLIP_H_TOKENIZER}",
-        gigabytes=0.01,
         licence="apache-2.0",
-        brings=True,
+        needs=(similarity.CLIP_H_TOKENIZER,),
+        brings=similarity.HPS_PUBLISHED,
     ),
     "image-reward": Entry(
         load=image_reward.ImageReward.load,
         says="human preference for the prompt, by BLIP",
-        weights="zai-org/ImageReward: ImageReward.pt, converted; google-bert/bert-base-uncased (tokenizer)",
-        gigabytes=0.01,
         licence="apache-2.0",
-        brings=True,
+        needs=(image_reward.BERT_TOKENIZER,),
+        brings=image_reward.PUBLISHED,
     ),
     "aesthetic": Entry(
         load=aesthetic.AestheticPredictor.load,
         says="rating of beauty, whatever the prompt",
-        weights="improved-aesthetic-predictor: sac+logos+ava1-l14-linearMSE, converted; openai/clip-vit-large-patch14",
-        gigabytes=1.71,
         licence="apache-2.0",
-        brings=True,
+        needs=(CLIP_L,),
+        brings=aesthetic.PUBLISHED,
     ),
     **{
-        found.name: Entry(load=found.load, says=found.says, weights="none", gigabytes=0, licence="apache-2.0")
-        for found in complexity.MEASURES
+        found.name: Entry(load=found.load, says=found.says, licence="needs no weights") for found in complexity.MEASURES
     },
 }
 

@@ -31,6 +31,7 @@ from alchemist_hub.evaluation.pretrained import (
 )
 from alchemist_hub.evaluation.scorers.aesthetic import Head
 
+PUBLISHED = "zai-org/ImageReward: ImageReward.pt"
 TOKENS = 35  # of a prompt that are read
 MEAN, DEVIATION = 0.16717362830052426, 1.0333394966054072  # of the raw reward over the authors' validation set
 HEAD_WIDTH = 64  # in both towers
@@ -39,7 +40,6 @@ BERT_TOKENIZER = Published(
     revision="86b5e0934494bd15c9632b12f734a8a67f723594",
     files=("tokenizer.json",),
     gigabytes=0.001,
-    licence="apache-2.0",
 )
 
 _VISION_PARTS = (
@@ -83,7 +83,7 @@ class ImageReward:
         head_width: int = HEAD_WIDTH,
     ) -> "ImageReward":
         """Read ImageReward.pt as safetensors, with its own keys. Raises ModelError without it, or if it is another."""
-        found = fetch_file(weights, what=cls.name, published_as="zai-org/ImageReward: ImageReward.pt")
+        found = fetch_file(weights, what=cls.name, published_as=PUBLISHED)
         reader = read_tokenizer(BertTokenizer, fetch(BERT_TOKENIZER, tokenizer).path)
         vision, text, head = read_towers(found.path, head_width)
         return cls(vision, text, head, reader, found, device=device)

@@ -28,15 +28,14 @@ PICKSCORE = Published(
     revision="a4e4367c6dfa7288a00c550414478f865b875800",
     files=MODEL,
     gigabytes=3.94,
-    licence="mit",
 )
 CLIP_H_TOKENIZER = Published(
     repository="laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
     revision="1c2b8495b28150b8a4922ee1c8edee224c284c0c",
     files=TOKENIZER,
     gigabytes=0.01,
-    licence="mit",
 )
+HPS_PUBLISHED = "xswu/HPSv2: HPS_v2.1_compressed.pt"
 HPS_HEAD_WIDTH, TEXT_HEAD_WIDTH = 80, 64  # of ViT-H-14's towers, as open_clip's configuration of that name says
 
 
@@ -87,7 +86,7 @@ def hpsv21(
 
     Benchmark tables print it times 100. Raises ModelError without a file, or if it is no open_clip network.
     """
-    found = fetch_file(weights, what="hpsv2.1", published_as="xswu/HPSv2: HPS_v2.1_compressed.pt")
+    found = fetch_file(weights, what="hpsv2.1", published_as=HPS_PUBLISHED)
     reader = read_tokenizer(CLIPTokenizer, fetch(CLIP_H_TOKENIZER, tokenizer).path)
     network = read_clip(
         found.path, head_width=head_width, text_head_width=text_head_width, end_of_text=reader.eos_token_id

@@ -106,3 +106,11 @@ def test_an_unknown_name_or_weights_without_use_are_refused():
 def test_each_picture_needs_its_own_prompt(clip: Path):
     with pytest.raises(EvaluationError, match="2 pictures and 1 prompts"):
         ClipEmbeddings.load(clip).cosines(pictures(2), ["a photo"])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["dinov2", "clip"])
+def test_a_gpu_gives_the_features_of_the_cpu(name, clip, dinov2):
+    folder = {"dinov2": dinov2, "clip": clip}[name]
+    there, here = (features(name, weights=folder, device=device).embed(pictures(3)) for device in ("cuda", "cpu"))
+    np.testing.assert_allclose(there, here, atol=2e-3)

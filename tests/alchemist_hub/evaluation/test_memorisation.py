@@ -13,22 +13,15 @@ from PIL import Image, ImageOps
 from tiny_data import tiny_dataset, tiny_image
 
 from alchemist_hub.errors import EvaluationError
-from alchemist_hub.evaluation import memorisation
+from alchemist_hub.evaluation import galleries, memorisation
 from alchemist_hub.evaluation.features import features
-from alchemist_hub.evaluation.memorisation import (
-    Gallery,
-    calibrate,
-    check,
-    gallery_of_data_set,
-    gallery_of_files,
-    nearest,
-)
-from alchemist_hub.miniature.world import draw_sample
+from alchemist_hub.evaluation.galleries import Gallery
+from alchemist_hub.evaluation.memorisation import calibrate, check, nearest
 from curation.records import img_key
 
 
 def rendered(seed: int, count: int) -> list[Image.Image]:
-    return [Image.fromarray(draw_sample(seed, index, tier="excellent").image) for index in range(count)]
+    return list(galleries.of_world(count, seed=seed).pictures())
 
 
 def gallery(images: list[Image.Image], name: str) -> Gallery:
@@ -129,8 +122,8 @@ def test_copies_inside_the_training_set_do_not_silence_the_alarm(training):
 def test_a_frozen_data_set_and_picture_files_are_compared_as_they_lie_on_disk(tmp_path: Path):
     folder = tiny_dataset(tmp_path / "data", rows=8)
     (tmp_path / "made.jpg").write_bytes(tiny_image(5))
-    train = gallery_of_data_set(folder)
-    result = check(features("thumbnail"), gallery_of_files([tmp_path / "made.jpg"]), train, tmp_path / "out")
+    train = galleries.of_data_set(folder)
+    result = check(features("thumbnail"), galleries.of_files([tmp_path / "made.jpg"]), train, tmp_path / "out")
     (first, *_) = pq.read_table(tmp_path / "out" / "memorisation.parquet").to_pylist()
     assert first == {
         "picture": "made.jpg",
@@ -153,4 +146,4 @@ def test_what_cannot_be_compared_is_refused(training, tmp_path: Path):
         check(found, gallery([], "made"), gallery(training, "train"), tmp_path)
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(EvaluationError, match="broken.png is no picture"):
-        check(found, gallery_of_files([tmp_path / "broken.png"]), gallery(training, "train"), tmp_path)
+        check(found, galleries.of_files([tmp_path / "broken.png"]), gallery(training, "train"), tmp_path)

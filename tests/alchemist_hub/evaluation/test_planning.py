@@ -77,6 +77,7 @@ def test_too_few_pictures_for_a_set_are_refused_before_any_is_painted(tmp_path):
     with pytest.raises(EvaluationError, match="6 x 1 pictures are none: ask for 10 or more"):
         make_plan(Asked(reference=str(enough), count=6), "cpu")
     assert make_plan(Asked(reference=str(enough), count=3, seeds=3), "cpu").reference == "6 pictures of enough"
+    assert make_plan(Asked(reference="miniature", count=20), "cpu").reference == "1000 pictures of miniature"
 
 
 def test_a_device_that_is_not_there_is_one_clear_error(tmp_path):

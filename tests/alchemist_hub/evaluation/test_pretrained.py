@@ -1,9 +1,13 @@
 """Weights are found, named by revision, and refused in one line."""
 
+import os
 import pickle
+import sys
 from pathlib import Path
 
+import hub_server
 import pytest
+from hub_client import PUBLISH, client
 from tiny_scorers import predictor_state, saved, tiny_clip, tiny_dinov2
 from transformers import CLIPModel, Dinov2Model
 
@@ -88,3 +92,33 @@ def test_a_network_of_another_class_or_with_weights_missing_is_refused(tmp_path:
     saved(state, folder / "model.safetensors")
     with pytest.raises(ModelError, match="no whole CLIPModel: 1 weights miss, visual_projection.weight"):
         read_network(CLIPModel, folder)
+
+
+EMBED = """
+from alchemist_hub.evaluation import pretrained
+from alchemist_hub.evaluation.features import CLIP_L, ClipEmbeddings
+from dataclasses import replace
+published = replace(CLIP_L, repository=name, revision=api.repo_info(name).sha)
+newest, pinned = pretrained.fetch(CLIP_L, name), pretrained.fetch(published)
+say({
+    "revisions": [found.revision == published.revision for found in (newest, pinned)],
+    "source": newest.source,
+    "length": float((ClipEmbeddings.load(newest.path).embed_texts(["a photo of mars"]) ** 2).sum()),
+    "files": sorted(path.name for path in newest.path.iterdir()),
+})
+"""
+
+
+@pytest.mark.slow
+def test_a_repository_is_downloaded_without_its_pickle_and_named_by_its_commit(tmp_path: Path):
+    folder = tiny_clip(tmp_path / "clip")
+    (folder / "pytorch_model.bin").write_bytes(b"not to be fetched")
+    with hub_server.serving(tmp_path / "hub") as hub:
+        client(hub, PUBLISH, folder)
+        told = client(hub, EMBED, PYTHONPATH=os.pathsep.join(sys.path))
+    assert told == {
+        "revisions": [True, True],
+        "source": "alchemists/tiny",
+        "length": pytest.approx(1),
+        "files": ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"],
+    }

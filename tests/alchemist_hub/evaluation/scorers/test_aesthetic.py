@@ -41,11 +41,11 @@ def test_the_rating_is_the_authors_network_on_clips_unit_vector(tmp_path: Path):
 
 
 def test_another_file_or_another_clip_is_refused(tmp_path: Path):
-    with pytest.raises(ModelError, match="aesthetic needs weights: .* improved-aesthetic|aesthetic needs weights"):
+    with pytest.raises(ModelError, match="aesthetic needs weights: .*improved-aesthetic-predictor"):
         AestheticPredictor.load()
     state = predictor_state(EMBEDDING)
     wide = saved(state | {"layers.9.weight": torch.zeros(1)}, tmp_path / "wide.safetensors")
-    with pytest.raises(ModelError, match="wide.safetensors is no aesthetic predictor"):
+    with pytest.raises(ModelError, match="wide.safetensors holds no rating head"):
         Head.read(wide)
     torn = saved(state | {"layers.4.weight": torch.zeros(6, 9)}, tmp_path / "torn.safetensors")
     with pytest.raises(ModelError, match="do not end in one number"):

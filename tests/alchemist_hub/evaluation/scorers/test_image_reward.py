@@ -102,7 +102,7 @@ def test_it_says_where_it_comes_from_and_wants_a_prompt_a_picture(reward):
     [
         (lambda state: state | {"extra.weight": torch.zeros(1)}, "ImageReward has no extra.weight"),
         (lambda state: {name: value for name, value in state.items() if "norm2.bias" not in name}, "Missing"),
-        (lambda state: {name: value for name, value in state.items() if "mlp.layers.7" not in name}, "no aesthetic"),
+        (lambda state: {name: value for name, value in state.items() if "mlp.layers.7" not in name}, "no rating head"),
     ],
 )
 def test_a_file_that_is_not_whole_is_refused(tmp_path: Path, change, reason):

@@ -15,8 +15,8 @@ from alchemist_hub.errors import EvaluationError, ModelError
 from alchemist_hub.evaluation import pixels
 from alchemist_hub.evaluation.features import ClipEmbeddings
 from alchemist_hub.evaluation.scorers import scorer
-from alchemist_hub.evaluation.scorers.open_clip import converted, read_clip
-from alchemist_hub.evaluation.scorers.similarity import hpsv21
+from alchemist_hub.evaluation.scorers.open_clip import config, converted, read_clip
+from alchemist_hub.evaluation.scorers.similarity import HPS_HEAD_WIDTH, TEXT_HEAD_WIDTH, hpsv21
 
 PROMPTS = ["a photo of mars", "the sea at night", "a sketch of the detailed moon over the forest"]
 
@@ -125,6 +125,27 @@ def test_conversion_uses_every_tensor_and_invents_none(hps):
     sizes = sum(value.numel() for name, value in state.items() if name != "attn_mask")
     assert sum(value.numel() for value in network.parameters()) == sizes
     assert network.config.projection_dim == EMBEDDING and network.config.vision_config.image_size == 32
+
+
+def test_the_published_sizes_give_the_configuration_of_vit_h_14():
+    def blocks(tower: str, width: int, layers: int) -> State:
+        names = [f"{tower}resblocks.{layer}.mlp.c_fc.weight" for layer in range(layers)]
+        return {name: torch.empty(4 * width, width, device="meta") for name in names}
+
+    shapes = {
+        "visual.conv1.weight": (1280, 3, 14, 14),
+        "visual.positional_embedding": (257, 1280),
+        "visual.proj": (1280, 1024),
+        "positional_embedding": (77, 1024),
+        "token_embedding.weight": (49408, 1024),
+    }
+    state = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    state |= blocks("visual.transformer.", 1280, 32) | blocks("transformer.", 1024, 24)
+    found = config(state, HPS_HEAD_WIDTH, TEXT_HEAD_WIDTH, 49407)
+    sizes = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "hidden_act")
+    assert [getattr(found.vision_config, size) for size in sizes] == [1280, 5120, 32, 16, "gelu"]
+    assert [getattr(found.text_config, size) for size in sizes] == [1024, 4096, 24, 16, "gelu"]
+    assert (found.vision_config.image_size, found.vision_config.patch_size, found.projection_dim) == (224, 14, 1024)
 
 
 @pytest.mark.parametrize(
