@@ -191,7 +191,7 @@ def _report(plan: Plan, weights: Mapping[str, str], scores: Scores) -> Report:
 
 def _shown(columns: Mapping[str, np.ndarray]) -> dict[str, votes.Interval]:
     return {
-        name.removeprefix(SHOWN): votes.bootstrap_mean(values)
+        name.removeprefix(SHOWN): votes.share(values)
         for name, values in columns.items()
         if name.startswith(SHOWN)
     }

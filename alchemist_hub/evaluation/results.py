@@ -212,7 +212,7 @@ def _result(
         mean=votes.bootstrap_mean(ours_PS),
         opponent_mean=votes.bootstrap_mean(theirs_PS),
         difference=votes.mean_difference(ours_PS, theirs_PS),
-        win_rate=votes.bootstrap_mean(votes_PS),
+        win_rate=votes.share(votes_PS),
         votes=votes.tally(votes_PS),
         prompts=votes.tally(votes.majorities(votes_PS)),
         p=p,
