@@ -11,6 +11,7 @@ import typer
 
 from alchemist_hub import __version__
 from alchemist_hub.errors import HubError
+from alchemist_hub.evaluation.cli import evaluate
 from alchemist_hub.miniature import weights
 from alchemist_hub.publishing import cli as publishing_cli
 from curation import cli as curation_cli
@@ -195,33 +196,6 @@ def sample(
             picture_grid(list(zip(*columns, strict=True)), labels, list(sides), out, cell=cell)
     except OSError as error:
         raise HubError(f"{out} cannot be written: {error.strerror}; name another file with --out") from error
-    print(out)
-
-
-def evaluate(
-    out: Annotated[Path, typer.Option(help="Report folder.")],
-    tuned: Annotated[Path | None, typer.Option(help="Pipeline folder; the miniature's tuned unless given.")] = None,
-    base: Annotated[Path | None, typer.Option(help="Pipeline folder; the miniature's base unless given.")] = None,
-    prompts: Annotated[int, typer.Option(help="How many prompts of the miniature world.", min=1)] = 200,
-    seeds: Annotated[int, typer.Option(help="Pictures per prompt and side.", min=1)] = 1,
-) -> None:
-    """Paint the same prompts and seeds with two checkpoints of the miniature and report who wins."""
-    from alchemist_hub.evaluation.judges import JudgeNetwork
-    from alchemist_hub.evaluation.report import evaluate as report
-    from alchemist_hub.miniature.world import prompts as world_prompts
-    from alchemist_hub.models import MODELS
-
-    spec = MODELS["mini"]
-    report(
-        base or weights() / "base",
-        {"tuned": tuned or weights() / "tuned"},
-        world_prompts(prompts, seed=0),
-        seeds=range(seeds),
-        judge=JudgeNetwork.load(weights() / "judge"),
-        out=out,
-        steps=spec.steps,
-        guidance=spec.guidance,
-    )
     print(out)
 
 

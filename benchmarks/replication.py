@@ -29,13 +29,13 @@ import pyarrow.parquet as pq
 from datasets import Dataset, Features, Image, Value
 
 from alchemist_hub import miniature, models, sampling
-from alchemist_hub.evaluation import generate, plots
+from alchemist_hub.evaluation import generate, plots_wins
 from alchemist_hub.evaluation.aspects import ASPECTS, SHOWN
 from alchemist_hub.evaluation.generate import Settings
 from alchemist_hub.evaluation.judges import Judge, JudgeNetwork
+from alchemist_hub.evaluation.measures import judge_pictures
 from alchemist_hub.evaluation.pages import number, p_value, percent
 from alchemist_hub.evaluation.progress import watched
-from alchemist_hub.evaluation.report import judge_pictures
 from alchemist_hub.evaluation.results import BASE, AspectResult, Comparison, compare, write_json
 from alchemist_hub.miniature.world import prompts, truth_file
 from alchemist_hub.training import recipes
@@ -267,7 +267,7 @@ def write(found: dict, comparisons: tuple[Comparison, ...]) -> None:
     """Write replication-DATE.json, .md and .png beside this file and print the markdown."""
     stem = Path(__file__).with_name(f"replication-{datetime.date.today()}")
     write_json(found | {"claims": claims(comparisons)}, stem.with_suffix(".json"))
-    plots.win_rates(comparisons, stem.with_suffix(".png"))
+    plots_wins.win_rates(comparisons, stem.with_suffix(".png"))
     text = markdown(found, comparisons, stem.with_suffix(".png").name)
     stem.with_suffix(".md").write_text(text)
     print(text)

@@ -15,12 +15,14 @@ import argparse
 import datetime
 from typing import Any
 
-from alchemist_hub import miniature, models, sampling
+from alchemist_hub import miniature, sampling
 from alchemist_hub.evaluation.judges import JudgeNetwork
+from alchemist_hub.evaluation.measures import WorldJudge
 from alchemist_hub.evaluation.pages import percent
-from alchemist_hub.evaluation.report import evaluate
+from alchemist_hub.evaluation.prompts import miniature as prompts
+from alchemist_hub.evaluation.report import Plan, evaluate
 from alchemist_hub.evaluation.results import Comparison, write_json
-from alchemist_hub.miniature.world import prompts
+from alchemist_hub.evaluation.sides import Contest, Side
 from alchemist_hub.training import recipes
 from alchemist_hub.training.loop import train
 
@@ -32,19 +34,16 @@ def main() -> None:
     """Train, paint, judge, write."""
     options = arguments()
     sampling.hide_loading_bars()
-    base, spec = miniature.weights() / "base", models.model("mini")
+    base = miniature.weights() / "base"
     runs = {name(rate): trained(rate, base, options) for rate in RATES}
-    report = evaluate(
-        base,
-        runs,
-        prompts(options.prompts, seed=PROMPT_SEED),
-        seeds=range(1),
-        judge=JudgeNetwork.load(miniature.weights() / "judge"),
-        out=options.work / "report",
-        steps=spec.steps,
-        guidance=spec.guidance,
+    plan = Plan(
+        contest=Contest.between(Side.of("base", base), *(Side.of(rate, run) for rate, run in runs.items())),
+        prompts=prompts(options.prompts, seed=PROMPT_SEED),
+        seeds=(0,),
+        measures=(WorldJudge(JudgeNetwork.load(miniature.weights() / "judge")),),
         title="Learning rates",
     )
+    report = evaluate(plan, options.work / "report")
     write({comparison.arm: rates(comparison) for comparison in report.comparisons}, options)
 
 

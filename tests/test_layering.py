@@ -40,7 +40,7 @@ FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 ONLY_IMPORTERS = {
     "ray": ("curation.engines.ray",),
     "gradio": ("alchemist_hub.ui",),
-    "typer": ("curation.cli", "alchemist_hub.cli", "alchemist_hub.publishing.cli"),
+    "typer": ("curation.cli", "alchemist_hub.cli", "alchemist_hub.evaluation.cli", "alchemist_hub.publishing.cli"),
 }
 HUB_WRITES = {
     "HfApi",

@@ -8,6 +8,8 @@ from diffusers import (
     DDIMScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
@@ -187,6 +189,47 @@ def tiny_sd3_pipeline(folder: Path, *, t5: bool = True, dual: bool = True, seed:
         tokenizer=tokenizer,
         tokenizer_2=tiny_tokenizer(),
         tokenizer_3=tokenizer_3 if t5 else None,
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    ).save_pretrained(folder)
+    return folder
+
+
+def tiny_flux_pipeline(folder: Path, *, seed: int = 0) -> Path:
+    """Save a random FluxPipeline for 128 px into `folder` and return it: guidance is told to the transformer.
+
+    Its size is 128 latents a side whatever the model, so the VAE does not shrink.
+    """
+    torch.manual_seed(seed)
+    tokenizer, tokenizer_2 = tiny_tokenizer(), _tiny_t5_tokenizer()
+    transformer = FluxTransformer2DModel(
+        in_channels=64,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        pooled_projection_dim=16,
+        guidance_embeds=True,
+        axes_dims_rope=(4, 6, 6),
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(4,),
+        down_block_types=("DownEncoderBlock2D",),
+        up_block_types=("UpDecoderBlock2D",),
+        latent_channels=16,
+        norm_num_groups=2,
+        shift_factor=0.06,
+        mid_block_add_attention=False,
+    )
+    FluxPipeline(
+        vae=vae,
+        text_encoder=CLIPTextModel(_clip_config(tokenizer, width=16)),
+        text_encoder_2=T5EncoderModel(
+            T5Config(vocab_size=len(tokenizer_2), d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+        ),
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer_2,
         transformer=transformer,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
     ).save_pretrained(folder)

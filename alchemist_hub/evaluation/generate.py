@@ -1,7 +1,8 @@
 """Pictures for an evaluation: every prompt with every seed, from one checkpoint, kept on disk.
 
 A picture's place is named by what made it (weights, settings, prompt, seed), so a second run finds what the first one
-finished and paints only the rest; a changed checkpoint or setting never meets old pictures.
+finished and paints only the rest; a changed checkpoint or setting never meets old pictures. Several processes share
+the work: each paints every so-manieth picture, whatever the others do.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from PIL import Image
 
 from alchemist_hub import sampling
@@ -21,16 +23,42 @@ from alchemist_hub.errors import EvaluationError
 from alchemist_hub.models import local_folder
 
 INDEX = "index.parquet"
+DTYPES = ("float32", "bfloat16", "float16")
+EXACT = "float32"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How pictures are sampled: the same for every checkpoint that is compared."""
+    """How pictures are sampled. Steps, guidance and precision decide what they show and are part of their place."""
 
     seeds: tuple[int, ...]
     steps: int
     guidance: float
+    dtype: str = EXACT
     batch: int = 8  # pictures per call: changes speed and memory only
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """Which part of the pictures this process paints, and how it waits for those that paint the rest."""
+
+    index: int = 0
+    of: int = 1
+    wait: Callable[[], None] = lambda: None
+
+
+ALL = Share()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """One picture to be there."""
+
+    row: int  # of the prompt
+    text: str
+    seed: int
+    path: Path
 
 
 def paint(
@@ -39,48 +67,72 @@ def paint(
     settings: Settings,
     out: Path,
     *,
+    share: Share = ALL,
+    weights: str | None = None,
     on_done: Callable[[int], None] = lambda count: None,
 ) -> pa.Table:
-    """Paint what is missing below `out` and return the index, prompts first, seeds within: also in index.parquet.
+    """Paint what is missing or broken below `out` and return the index, prompts first, seeds within.
 
-    Columns: prompt_index, prompt, seed, file (relative to `out`). `on_done(count)` is told of pictures found or made.
-    Raises EvaluationError without prompts or seeds, ModelError for a checkpoint that cannot be read.
+    The index has the columns prompt_index, prompt, seed and file (relative to `out`); it is also in index.parquet.
+    `weights` is the checkpoint's id where it is known already. `on_done(count)` is told of this process's pictures,
+    found or made. A picture depends on its prompt and seed alone: other batches or numbers of processes change it by
+    rounding at most (one level of 255 in float32). Raises EvaluationError without prompts or seeds, for a place that
+    cannot be written and for a batch that does not fit the card, ModelError for a checkpoint that cannot be read.
     """
-    if not prompts or not settings.seeds:
-        raise EvaluationError(f"nothing to paint: {len(prompts)} prompts and {len(settings.seeds)} seeds were given")
-    folder = out / folder_name(checkpoint_id(checkpoint), settings)
-    folder.mkdir(parents=True, exist_ok=True)
-    wanted = [
-        (row, text, seed, folder / picture_name(text, seed))
-        for (row, text), seed in product(enumerate(prompts), settings.seeds)
-    ]
-    missing = list({path: (text, seed) for _, text, seed, path in wanted if not path.exists()}.items())
-    on_done(len(wanted) - len(missing))
+    wanted = wanted_pictures(weights or checkpoint_id(checkpoint), prompts, settings, out)
+    own = list({picture.path: picture for picture in wanted}.values())[share.index :: share.of]
+    missing = [picture for picture in own if not is_whole(picture.path)]
+    on_done(len(own) - len(missing))
     if missing:
-        pipe = sampling.load(checkpoint)
+        _make_folder(missing[0].path.parent)
+        pipe = sampling.load(checkpoint, device=settings.device, dtype=getattr(torch, settings.dtype))
         for batch in _batches(missing, settings.batch):
             _paint_batch(pipe, batch, settings)
             on_done(len(batch))
+    share.wait()
     index = pa.table(
         {
-            "prompt_index": pa.array([row for row, *_ in wanted], pa.int32()),
-            "prompt": [text for _, text, *_ in wanted],
-            "seed": pa.array([seed for *_, seed, _ in wanted], pa.int64()),
-            "file": [path.relative_to(out).as_posix() for *_, path in wanted],
+            "prompt_index": pa.array([picture.row for picture in wanted], pa.int32()),
+            "prompt": [picture.text for picture in wanted],
+            "seed": pa.array([picture.seed for picture in wanted], pa.int64()),
+            "file": [picture.path.relative_to(out).as_posix() for picture in wanted],
         }
     )
-    write_parquet(index, folder / INDEX)
+    if share.index == 0:
+        write_parquet(index, wanted[0].path.parent / INDEX)
     return index
+
+
+def wanted_pictures(weights: str, prompts: Sequence[str], settings: Settings, out: Path) -> list[Wanted]:
+    """Return every prompt with every seed and its place below `out`. Raises EvaluationError if there is none."""
+    if not prompts or not settings.seeds:
+        raise EvaluationError(f"nothing to paint: {len(prompts)} prompts and {len(settings.seeds)} seeds were given")
+    folder = out / folder_name(weights, settings)
+    return [
+        Wanted(row=row, text=text, seed=seed, path=folder / picture_name(text, seed))
+        for (row, text), seed in product(enumerate(prompts), settings.seeds)
+    ]
 
 
 def folder_name(weights: str, settings: Settings) -> str:
     """Return the name below which the pictures of these weights and settings lie."""
-    return f"{weights}-{settings.steps}steps-cfg{settings.guidance:g}"
+    precision = "" if settings.dtype == EXACT else f"-{settings.dtype}"
+    return f"{weights}-{settings.steps}steps-cfg{settings.guidance:g}{precision}"
 
 
 def picture_name(prompt: str, seed: int) -> str:
     """Return the file name of one picture."""
     return f"{hashlib.sha256(prompt.encode()).hexdigest()[:16]}-{seed}.png"
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a picture is there to its last byte: PNG has a checksum in every chunk and a mark at its end."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            image.verify()
+    except (OSError, SyntaxError):  # how PIL tells of no file, no picture and broken chunks
+        return False
+    return True
 
 
 def checkpoint_id(checkpoint: str | Path) -> str:
@@ -104,20 +156,37 @@ def write_parquet(table: pa.Table, path: Path) -> None:
     os.replace(part, path)
 
 
-def _paint_batch(pipe: object, batch: list[tuple[Path, tuple[str, int]]], settings: Settings) -> None:
-    texts, seeds = [text for _, (text, _) in batch], [seed for _, (_, seed) in batch]
-    images = sampling.generate(pipe, texts, seeds, steps=settings.steps, guidance=settings.guidance)
-    for (path, _), image in zip(batch, images, strict=True):
-        _save(image, path)
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EvaluationError(f"{folder} cannot be made: {error.strerror}; name another folder with --out") from error
+
+
+def _paint_batch(pipe: object, batch: list[Wanted], settings: Settings) -> None:
+    texts, seeds = [picture.text for picture in batch], [picture.seed for picture in batch]
+    try:
+        images = sampling.generate(
+            pipe, texts, seeds, steps=settings.steps, guidance=settings.guidance, batch_size=settings.batch
+        )
+    except torch.OutOfMemoryError as error:
+        raise EvaluationError(
+            f"{len(batch)} pictures at once do not fit {settings.device}: lower --batch-size; what is painted stays"
+        ) from error
+    for picture, image in zip(batch, images, strict=True):
+        _save(image, picture.path)
 
 
 def _save(image: Image.Image, path: Path) -> None:
     part = path.with_name(path.name + ".part")
-    image.save(part, format="PNG")
-    os.replace(part, path)
+    try:
+        image.save(part, format="PNG")
+        os.replace(part, path)
+    except OSError as error:
+        raise EvaluationError(f"{path} cannot be written: {error.strerror}; what is painted stays") from error
 
 
-def _batches(items: list, size: int) -> Iterator[list]:
+def _batches(items: list[Wanted], size: int) -> Iterator[list[Wanted]]:
     remaining = iter(items)
     while batch := list(islice(remaining, size)):
         yield batch

@@ -7,12 +7,14 @@ pictures inside, so that it can be sent as one file.
 import base64
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from alchemist_hub.evaluation.results import REPORT, read_report
+from alchemist_hub.evaluation.figures import before_after_name
+from alchemist_hub.evaluation.results import REPORT, p_value, read_report
 
 TEMPLATES = Path(__file__).parent / "templates"
 FUNNEL = "funnel.json"
@@ -37,18 +39,22 @@ def number(value: float | None, digits: int = 2) -> str:
     return "–" if value is None or value != value else f"{value:.{digits}f}"
 
 
-def p_value(p: float) -> str:
-    """Return a p value as people read it."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
 def _context(folder: Path) -> dict[str, Any]:
     funnel = folder / FUNNEL
+    report = read_report(folder) if (folder / REPORT).is_file() else None
     return {
-        "report": read_report(folder) if (folder / REPORT).is_file() else None,
+        "report": report,
+        "before_after": [(before_after_name(name), name) for name in report.opponents] if report else [],
+        "set_names": _names(report.sets) if report else [],
+        "shown_parts": _names(report.shown) if report else [],
         "funnel": json.loads(funnel.read_text()) if funnel.is_file() else None,
         "dropped_sheets": [path.name for path in sorted((folder / "figures").glob("dropped_*.png"))],
     }
+
+
+def _names(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return what is known of each arm: all know the same."""
+    return list(next(iter(found.values()), ()))
 
 
 def _environment(folder: Path) -> jinja2.Environment:

@@ -1,68 +1,18 @@
-"""Figures of a report: win rates as in the paper's Figure 4, the funnel as in Figure 2, grids of pictures."""
+"""Figures of pictures: the funnel as in the paper's Figure 2, grids of pairs, contact sheets."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-import matplotlib
+import matplotlib.ticker
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from alchemist_hub.evaluation.results import AspectResult, Comparison
-
-COLOURS = {"better": "#3a9e5c", "not significant": "#9aa0a6", "worse": "#cf4a4a"}
-TIE, REST, INK, MUTED = "#dfe3e6", "#f1f3f4", "#202124", "#5f6368"
+INK, MUTED = "#202124", "#5f6368"
 TIERS = {"excellent": "#1b7f5c", "good": "#7cc39a", "plain": "#d9d3b8", "degraded": "#c0714f", "broken": "#5f6368"}
 CELL, GAP, TEXT_WIDTH, HEADER = 128, 6, 210, 26  # pixels in the picture grids
-
-
-def win_rates(comparisons: Sequence[Comparison], path: Path) -> None:
-    """Draw one panel per comparison: a bar per aspect, won | tied | lost, coloured by significance after Holm."""
-    rows = max(len(comparison.aspects) for comparison in comparisons)
-    figure = Figure(figsize=(8.6, (0.52 * rows + 0.62) * len(comparisons) + 0.75), layout="constrained")
-    panels = figure.subplots(len(comparisons), 1, squeeze=False, sharex=True)[:, 0]
-    for axes, comparison in zip(panels, comparisons, strict=True):
-        _win_panel(axes, comparison)
-    panels[-1].set_xlabel("share of pictures, same prompts and seeds; line: win rate (ties half), 95% over prompts")
-    swatches = [matplotlib.patches.Patch(color=colour, label=verdict) for verdict, colour in COLOURS.items()]
-    swatches.append(matplotlib.patches.Patch(color=TIE, label="tie"))
-    figure.legend(handles=swatches, loc="outside upper right", ncols=4, frameon=False, fontsize=9)
-    figure.savefig(path, dpi=130)
-
-
-def _win_panel(axes: Axes, comparison: Comparison) -> None:
-    axes.set_title(f"{comparison.arm} against {comparison.opponent}", loc="left", fontsize=11, color=INK, weight="bold")
-    for row, result in enumerate(comparison.aspects):
-        _win_bar(axes, row, result)
-    axes.axvline(0.5, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-    axes.set_yticks(range(len(comparison.aspects)), [_aspect_label(result) for result in comparison.aspects])
-    axes.set_xlim(0, 1)
-    axes.set_ylim(len(comparison.aspects) - 0.45, -0.55)
-    axes.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
-
-
-def _win_bar(axes: Axes, row: int, result: AspectResult) -> None:
-    total = max(result.votes.total, 1)
-    won, tied = result.votes.wins / total, result.votes.ties / total
-    axes.barh(row, won, height=0.62, color=COLOURS[result.verdict])
-    axes.barh(row, tied, left=won, height=0.62, color=TIE)
-    axes.barh(row, 1 - won - tied, left=won + tied, height=0.62, color=REST)
-    axes.plot([result.win_rate.low, result.win_rate.high], [row, row], color=INK, linewidth=1.6, solid_capstyle="butt")
-    axes.plot(result.win_rate.value, row, marker="o", markersize=4.5, color=INK)
-    axes.text(0.012, row, f"{result.win_rate.value:.0%}", va="center", fontsize=10, color="white", weight="bold")
-    axes.text(1.01, row, _p_text(result.p_holm), va="center", fontsize=8.5, color=MUTED, clip_on=False)
-
-
-def _aspect_label(result: AspectResult) -> str:
-    return result.aspect if result.higher_is_better else f"{result.aspect}\n(fewer is better)"
-
-
-def _p_text(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def funnel(steps: Sequence[tuple[str, Mapping[str, int]]], path: Path) -> None:

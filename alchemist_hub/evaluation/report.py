@@ -1,129 +1,161 @@
-"""One base, any number of tuned siblings, the same prompts and seeds for all: who wins, by how much, how surely.
+"""One base, any number of others, the same prompts and seeds for all: who wins, by how much, how surely.
 
-A report folder holds report.json (everything below), scores.parquet (one row a picture), pictures/, figures/ and the
-pages report.md and report.html. Shape legend: P prompts, S seeds.
+A report folder holds report.json (everything below), scores.parquet (one row a picture), tables/, pictures/, figures/
+and the pages report.md and report.html. Shape legend: P prompts, S seeds.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
 
 from alchemist_hub import __version__
 from alchemist_hub.errors import EvaluationError
-from alchemist_hub.evaluation import generate, pages, plots, votes
-from alchemist_hub.evaluation.aspects import SHOWN, Asked, aspect_scores, shown_correctly
-from alchemist_hub.evaluation.generate import Settings
-from alchemist_hub.evaluation.judges import Judge
+from alchemist_hub.evaluation import figures, generate, pages, tables, votes
+from alchemist_hub.evaluation.generate import ALL, EXACT, Settings, Share
+from alchemist_hub.evaluation.measures import Measure
 from alchemist_hub.evaluation.progress import watched
-from alchemist_hub.evaluation.results import BASE, REPORT, Report, compare, write_json
-from alchemist_hub.models import local_folder
+from alchemist_hub.evaluation.prompts import PromptSet
+from alchemist_hub.evaluation.results import BASE, REPORT, Copies, Report, Sampling, compare, write_json
+from alchemist_hub.evaluation.scored import Revisions, write_scores
+from alchemist_hub.evaluation.sides import Contest, Side
 
 SCORES, PICTURES = "scores.parquet", "pictures"
-GRID_PROMPTS = 12
-JUDGED_AT_ONCE = 64
+SHOWN = "shown_"  # what the columns of "shows what was asked for" begin with
+
+Scores = dict[str, dict[str, np.ndarray]]  # arm -> column -> (P, S)
+# (a side's picture files, the prompt of each) -> what is measured of the set as a whole
+SetMeasure = Callable[[Sequence[Path], Sequence[str]], dict[str, votes.Interval]]
+# (an arm, its picture files, the report folder) -> what of them is a copy
+CopyCheck = Callable[[str, Sequence[Path], Path], Copies]
 
 
-def evaluate(
-    base: str | Path,
-    arms: Mapping[str, str | Path],
-    prompts: Sequence[Asked],
-    *,
-    seeds: Sequence[int],
-    judge: Judge,
-    out: str | Path,
-    steps: int,
-    guidance: float,
-    against: Sequence[tuple[str, str]] | None = None,
-    title: str = "Base and tuned, side by side",
-) -> Report:
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A complete evaluation, before anything is painted."""
+
+    contest: Contest
+    prompts: PromptSet
+    seeds: tuple[int, ...]
+    measures: tuple[Measure, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)  # measure -> why it cannot be taken
+    set_measure: SetMeasure | None = None
+    reference: str | None = None  # what the set measure holds the pictures against
+    copy_check: CopyCheck | None = None  # of the tuned one's pictures
+    title: str = "Base and tuned, side by side"
+    device: str = "cpu"
+    dtype: str = EXACT
+    batch: int = 8
+
+    def settings(self, side: Side) -> Settings:
+        """Return how the pictures of a side are sampled."""
+        return Settings(
+            seeds=self.seeds,
+            steps=side.steps,
+            guidance=side.guidance,
+            dtype=self.dtype,
+            batch=self.batch,
+            device=self.device,
+        )
+
+
+def evaluate(plan: Plan, out: str | Path, *, share: Share = ALL) -> Report | None:
     """Paint, judge, compare and write the report folder `out`; pictures already there are not painted again.
 
-    `arms` maps names to checkpoint folders; `against` lists the (arm, opponent) pairs to compare, where "base" names
-    the base: by default every arm against it. Raises EvaluationError if names clash or nothing is to be compared,
-    ModelError for a folder that is no checkpoint.
+    Of several processes each paints its share; the first judges and writes, the others return None. Raises
+    EvaluationError if names clash, nothing is to be compared or the folder cannot be written, ModelError for a folder
+    that is no checkpoint.
     """
-    checkpoints = {BASE: base, **arms}
-    pairs = list(against) if against is not None else [(name, BASE) for name in arms]
-    _check(arms, pairs, checkpoints)
-    settings = Settings(seeds=tuple(seeds), steps=steps, guidance=guidance)
+    _check(plan, judging=share.index == 0)
     out = Path(out)
-    weights = {name: generate.checkpoint_id(folder) for name, folder in checkpoints.items()}  # refused before painting
-    scores = _score(checkpoints, prompts, settings, judge, out)
-    report = Report(
-        title=title,
-        version=__version__,
-        checkpoints=weights,
-        prompts=tuple(prompt.text for prompt in prompts),
-        seeds=settings.seeds,
-        steps=steps,
-        guidance=guidance,
-        training=_training(checkpoints),
-        comparisons=compare(scores, pairs),
-        shown={arm: {part: votes.share(values[f"shown_{part}"]) for part in SHOWN} for arm, values in scores.items()},
-    )
+    weights = {side.name: generate.checkpoint_id(side.folder) for side in plan.contest.sides}
+    painted = {side.name: _paint(plan, side, weights[side.name], out, share) for side in plan.contest.sides}
+    if share.index:
+        return None
+    scores = _score(plan, painted, out)
+    report = _report(plan, weights, scores)
+    report = replace(report, sets=_sets(plan, painted, out), copies=_copies(plan, painted, out))
     _write(report, out)
     return report
 
 
-def _check(arms: Mapping[str, Any], pairs: list[tuple[str, str]], checkpoints: Mapping[str, str | Path]) -> None:
-    if BASE in arms:
-        raise EvaluationError(f'an arm may not be called "{BASE}": that names the base it is compared with')
-    if not pairs:
-        raise EvaluationError("nothing to compare: name at least one arm")
-    if unknown := sorted(set(chain.from_iterable(pairs)) - set(checkpoints)):
-        raise EvaluationError(f"unknown arm {', '.join(unknown)}; there are {', '.join(checkpoints)}")
+def _check(plan: Plan, *, judging: bool) -> None:
+    names = [side.name for side in plan.contest.sides]
+    if BASE not in names or len(set(names)) < len(names):
+        raise EvaluationError(f'sides need different names, one of them "{BASE}"; these are {", ".join(names)}')
+    if not plan.contest.pairs:
+        raise EvaluationError("nothing to compare: name at least one checkpoint besides the base")
+    unknown = sorted(set(chain.from_iterable(plan.contest.pairs)) - set(names))
+    if unknown:
+        raise EvaluationError(f"unknown arm {', '.join(unknown)}; there are {', '.join(names)}")
+    if not judging:
+        return
+    aspects = [aspect.name for measure in plan.measures for aspect in measure.aspects]
+    if not aspects:
+        raise EvaluationError("nothing to judge by: no measure is left")
+    if twice := sorted({name for name in aspects if aspects.count(name) > 1}):
+        raise EvaluationError(f"two measures give {', '.join(twice)}; leave one of them out")
+    for measure in plan.measures:
+        measure.refuse(plan.prompts.prompts)
 
 
-def _training(checkpoints: Mapping[str, str | Path]) -> dict[str, dict[str, Any]]:
-    records = {arm: local_folder(folder) / "training.json" for arm, folder in checkpoints.items()}
-    return {arm: json.loads(path.read_text()) for arm, path in records.items() if path.is_file()}
+def _paint(plan: Plan, side: Side, weights: str, out: Path, share: Share) -> pa.Table:
+    texts = [prompt.text for prompt in plan.prompts.prompts]
+    own = len(range(share.index, len(texts) * len(plan.seeds), share.of))
+    title = f"pictures of {side.name}" + (f" (1 of {share.of} processes)" if share.of > 1 else "")
+    with watched(title, own, quiet=share.index > 0) as advance:
+        return generate.paint(
+            side.folder, texts, plan.settings(side), out / PICTURES, share=share, weights=weights, on_done=advance
+        )
 
 
-def _score(
-    checkpoints: Mapping[str, str | Path], prompts: Sequence[Asked], settings: Settings, judge: Judge, out: Path
-) -> dict[str, dict[str, np.ndarray]]:
-    """Paint and judge every arm; return arm -> column -> (P, S) and write scores.parquet."""
-    shape = (len(prompts), len(settings.seeds))
-    asked = [prompt for prompt in prompts for _ in settings.seeds]
-    texts = [prompt.text for prompt in prompts]
-    scores, tables = {}, []
-    for arm, checkpoint in checkpoints.items():
-        with watched(f"pictures of {arm}", len(asked)) as advance:
-            index = generate.paint(checkpoint, texts, settings, out / PICTURES, on_done=advance)
-        columns = judge_pictures(judge, [out / PICTURES / file for file in index["file"].to_pylist()], asked)
-        scores[arm] = {name: values.reshape(shape) for name, values in columns.items()}
-        tables.append(_with_columns(index, {"arm": [arm] * len(asked), **columns}))
-    generate.write_parquet(pa.concat_tables(tables), out / SCORES)
+def _score(plan: Plan, painted: Mapping[str, pa.Table], out: Path) -> Scores:
+    """Judge every side's pictures; write scores.parquet."""
+    asked = [prompt for prompt in plan.prompts.prompts for _ in plan.seeds]
+    scores, written = {}, []
+    for arm, index in painted.items():
+        paths = _files(index, out)
+        columns: dict[str, np.ndarray] = {}
+        for measure in plan.measures:
+            columns |= measure.columns(paths, asked)
+        scores[arm] = {name: values.reshape(-1, len(plan.seeds)) for name, values in columns.items()}
+        categories = pa.array([getattr(prompt, "category", None) for prompt in asked], pa.string())
+        written.append(_with_columns(index, {"category": categories, "arm": [arm] * len(asked), **columns}))
+    write_scores(pa.concat_tables(written), _revisions(plan.measures), out / SCORES)
     return scores
 
 
-def judge_pictures(judge: Judge, paths: Sequence[Path], asked: Sequence[Asked]) -> dict[str, np.ndarray]:
-    """Judge picture files, one prompt each; return (B,) columns: the aspects, shown_PART, judge_LABEL as it came."""
-    judged = _judge_files(judge, paths)
-    shown = {f"shown_{part}": values for part, values in shown_correctly(judged, asked).items()}
-    raw = {f"judge_{label}": values for label, values in judged.items()}
-    return aspect_scores(judged, asked) | shown | raw
+def _revisions(measures: Sequence[Measure]) -> Revisions:
+    return {
+        aspect.name: {
+            "source": measure.judged.source,
+            "revision": measure.judged.revision,
+            "unit": aspect.unit,
+            "higher_is_better": aspect.higher_is_better,
+        }
+        for measure in measures
+        for aspect in measure.aspects
+    }
 
 
-def _judge_files(judge: Judge, paths: Sequence[Path]) -> dict[str, np.ndarray]:
-    """Judge a few at a time, so that memory does not grow with the number of pictures."""
-    parts = [
-        judge.score_images([_open(path) for path in paths[start : start + JUDGED_AT_ONCE]])
-        for start in range(0, len(paths), JUDGED_AT_ONCE)
-    ]
-    return {label: np.concatenate([part[label] for part in parts]) for label in parts[0]}
+def _sets(plan: Plan, painted: Mapping[str, pa.Table], out: Path) -> dict[str, dict[str, votes.Interval]]:
+    if plan.set_measure is None:
+        return {}
+    return {arm: plan.set_measure(_files(index, out), index["prompt"].to_pylist()) for arm, index in painted.items()}
 
 
-def _open(path: Path) -> Image.Image:
-    with Image.open(path) as image:
-        return image.convert("RGB")
+def _copies(plan: Plan, painted: Mapping[str, pa.Table], out: Path) -> Copies | None:
+    arm = plan.contest.pairs[0][0]
+    return None if plan.copy_check is None else plan.copy_check(arm, _files(painted[arm], out), out)
+
+
+def _files(index: pa.Table, out: Path) -> list[Path]:
+    return [out / PICTURES / file for file in index["file"].to_pylist()]
 
 
 def _with_columns(table: pa.Table, columns: Mapping[str, Any]) -> pa.Table:
@@ -132,22 +164,49 @@ def _with_columns(table: pa.Table, columns: Mapping[str, Any]) -> pa.Table:
     return table
 
 
-def _write(report: Report, out: Path) -> None:
-    figures = out / "figures"
-    figures.mkdir(parents=True, exist_ok=True)
-    plots.win_rates(report.comparisons, figures / "win_rates.png")
-    plots.picture_grid(
-        _grid(report, out), report.prompts[:GRID_PROMPTS], list(report.checkpoints), figures / "grid.png"
+def _report(plan: Plan, weights: Mapping[str, str], scores: Scores) -> Report:
+    sides = {side.name: side for side in plan.contest.sides}
+    aspects = [aspect for measure in plan.measures for aspect in measure.aspects]
+    return Report(
+        title=plan.title,
+        version=__version__,
+        checkpoints=dict(weights),
+        prompts=tuple(prompt.text for prompt in plan.prompts.prompts),
+        seeds=plan.seeds,
+        steps=sides[BASE].steps,
+        guidance=sides[BASE].guidance,
+        own={
+            name: Sampling(steps=side.steps, guidance=side.guidance, dtype=plan.dtype) for name, side in sides.items()
+        },
+        training=_training(sides.values()),
+        comparisons=compare(scores, plan.contest.pairs, aspects),
+        shown={arm: shown for arm, columns in scores.items() if (shown := _shown(columns))},
+        prompt_source=plan.prompts.source,
+        judged=tuple(measure.judged for measure in plan.measures),
+        left_out=dict(plan.left_out),
+        reference=plan.reference,
+        opponents=plan.contest.opponents,
     )
-    write_json(asdict(report), out / REPORT)
-    pages.write(out)
 
 
-def _grid(report: Report, out: Path) -> list[list[Image.Image]]:
-    """Return the first prompts' pictures of the first seed: rows of prompts, columns of arms."""
-    settings = Settings(seeds=report.seeds, steps=report.steps, guidance=report.guidance)
-    folders = [out / PICTURES / generate.folder_name(weights, settings) for weights in report.checkpoints.values()]
-    return [
-        [_open(folder / generate.picture_name(text, report.seeds[0])) for folder in folders]
-        for text in report.prompts[:GRID_PROMPTS]
-    ]
+def _shown(columns: Mapping[str, np.ndarray]) -> dict[str, votes.Interval]:
+    return {
+        name.removeprefix(SHOWN): votes.share(values)
+        for name, values in columns.items()
+        if name.startswith(SHOWN)
+    }
+
+
+def _training(sides: Sequence[Side]) -> dict[str, dict[str, Any]]:
+    records = {side.name: side.folder / "training.json" for side in sides}
+    return {arm: json.loads(path.read_text(encoding="utf-8")) for arm, path in records.items() if path.is_file()}
+
+
+def _write(report: Report, out: Path) -> None:
+    try:
+        figures.draw(report, out / PICTURES, out / "figures")
+        tables.write(report, out / "tables")
+        write_json(asdict(report), out / REPORT)
+        pages.write(out)
+    except OSError as error:
+        raise EvaluationError(f"the report cannot be written to {out}: {error.strerror}") from error

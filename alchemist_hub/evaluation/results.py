@@ -7,11 +7,12 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import binomtest
 
 from alchemist_hub.errors import EvaluationError
 from alchemist_hub.evaluation import votes
@@ -19,7 +20,7 @@ from alchemist_hub.evaluation.aspects import ASPECTS, Aspect
 from alchemist_hub.evaluation.votes import Interval, Tally
 
 REPORT = "report.json"
-BASE = "base"
+BASE, TUNED = "base", "tuned"
 ALPHA = 0.05
 
 
@@ -61,6 +62,48 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How the pictures of one arm were sampled."""
+
+    steps: int
+    guidance: float
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What judged the pictures: a measure, and the weights that it is."""
+
+    name: str
+    about: str  # for a reader: what it is, in a few words
+    source: str | None = None  # repository of its weights
+    revision: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptSource:
+    """Where the prompts come from."""
+
+    name: str
+    source: str | None = None  # file or repository
+    revision: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copies:
+    """How many of an arm's pictures are closer to a training picture than those are to one another."""
+
+    arm: str
+    training_data: str
+    features: str  # what closeness was measured with
+    generated: int
+    training: int
+    threshold: float  # distance below which a picture is flagged
+    flagged: int
+    expected: float  # how many flags chance alone would raise
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """What report.json holds."""
 
@@ -69,22 +112,41 @@ class Report:
     checkpoints: dict[str, str]  # arm -> 12 hex digits of its weights
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
-    steps: int
+    steps: int  # of the base, as is the guidance
     guidance: float
     training: dict[str, dict[str, Any]]  # arm -> its training.json, where it has one
     comparisons: tuple[Comparison, ...]
-    shown: dict[
-        str, dict[str, Interval]
-    ]  # arm -> style, time, ground, body -> share of pictures showing what was asked
+    shown: dict[str, dict[str, Interval]]  # arm -> what was asked for -> share of its pictures that show it
+    own: dict[str, Sampling] = field(default_factory=dict)  # arm -> how it was sampled, where it is told
+    prompt_source: PromptSource | None = None
+    judged: tuple[Judged, ...] = ()
+    left_out: dict[str, str] = field(default_factory=dict)  # measure -> why it could not be taken
+    sets: dict[str, dict[str, Interval]] = field(default_factory=dict)  # arm -> measure of its pictures as a set
+    reference: str | None = None  # the pictures that the sets were held against
+    copies: Copies | None = None
+    opponents: tuple[str, ...] = ()  # arms that are neither the base nor tuned from it
+
+    @property
+    def tests(self) -> int:
+        """How many tests Holm's correction ran over."""
+        return sum(len(comparison.aspects) for comparison in self.comparisons)
 
     def comparison(self, arm: str, opponent: str = BASE) -> Comparison:
         """Return one comparison. Raises KeyError."""
         return {(found.arm, found.opponent): found for found in self.comparisons}[arm, opponent]
 
+    def sampling(self, arm: str) -> Sampling:
+        """Return how an arm was sampled."""
+        return self.own.get(arm, Sampling(steps=self.steps, guidance=self.guidance))
 
-def compare(scores: Mapping[str, Mapping[str, np.ndarray]], pairs: Sequence[tuple[str, str]]) -> tuple[Comparison, ...]:
+
+def compare(
+    scores: Mapping[str, Mapping[str, np.ndarray]],
+    pairs: Sequence[tuple[str, str]],
+    aspects: Sequence[Aspect] = ASPECTS,
+) -> tuple[Comparison, ...]:
     """Compare arms of `scores` (arm -> aspect -> (P, S)) in `pairs`; Holm runs over everything compared."""
-    cells = [(arm, opponent, aspect) for arm, opponent in pairs for aspect in ASPECTS]
+    cells = [(arm, opponent, aspect) for arm, opponent in pairs for aspect in aspects]
     votes_PS = [
         _votes(scores[arm][aspect.name], scores[opponent][aspect.name], aspect) for arm, opponent, aspect in cells
     ]
@@ -96,9 +158,28 @@ def compare(scores: Mapping[str, Mapping[str, np.ndarray]], pairs: Sequence[tupl
         )
     ]
     return tuple(
-        Comparison(arm=arm, opponent=opponent, aspects=tuple(results[row * len(ASPECTS) : (row + 1) * len(ASPECTS)]))
+        Comparison(arm=arm, opponent=opponent, aspects=tuple(results[row * len(aspects) : (row + 1) * len(aspects)]))
         for row, (arm, opponent) in enumerate(pairs)
     )
+
+
+def p_value(p: float) -> str:
+    """Return a p value as people read it, with a digit more where three would round it across the line at 0.05."""
+    return "< 0.001" if p < 0.001 else f"{p:.4f}" if f"{p:.3f}" == "0.050" else f"{p:.3f}"
+
+
+def undecided(tally: Tally) -> tuple[float, float]:
+    """Return the lowest and the highest win rate (ties half) that the sign test finds not significant at 5%.
+
+    The test sees the decisive prompts only: with fewer than six of them none of their outcomes is significant. NaN
+    where nothing was counted.
+    """
+    decisive = tally.wins + tally.losses
+    if not tally.total:
+        return math.nan, math.nan
+    outcomes = range(decisive // 2 + 1) if decisive else ()
+    least = next((wins for wins in outcomes if binomtest(wins, decisive).pvalue >= ALPHA), 0)
+    return (least + tally.ties / 2) / tally.total, (decisive - least + tally.ties / 2) / tally.total
 
 
 def read_report(folder: str | Path) -> Report:
@@ -145,8 +226,17 @@ def _parse(found: dict[str, Any]) -> Report:
         for row in found["comparisons"]
     )
     shown = {arm: {part: _interval(v) for part, v in parts.items()} for arm, parts in found["shown"].items()}
-    fixed = {"comparisons": comparisons, "shown": shown}
-    return Report(**found | fixed | {"prompts": tuple(found["prompts"]), "seeds": tuple(found["seeds"])})
+    fixed = {
+        "comparisons": comparisons,
+        "shown": shown,
+        "own": {arm: Sampling(**values) for arm, values in found.get("own", {}).items()},
+        "prompt_source": found.get("prompt_source") and PromptSource(**found["prompt_source"]),
+        "judged": tuple(Judged(**row) for row in found.get("judged", ())),
+        "copies": found.get("copies") and Copies(**found["copies"]),
+        "sets": {arm: {n: _interval(v) for n, v in row.items()} for arm, row in found.get("sets", {}).items()},
+    }
+    lists = {name: tuple(found.get(name, ())) for name in ("prompts", "seeds", "opponents")}
+    return Report(**found | fixed | lists)
 
 
 def _parse_aspect(found: dict[str, Any]) -> AspectResult:

@@ -31,8 +31,10 @@ def run_demo(
     """
     from alchemist_hub.evaluation.funnel import funnel_report
     from alchemist_hub.evaluation.judges import JudgeNetwork
-    from alchemist_hub.evaluation.report import evaluate
-    from alchemist_hub.models import model
+    from alchemist_hub.evaluation.measures import WorldJudge
+    from alchemist_hub.evaluation.prompts import miniature as prompts_of_the_world
+    from alchemist_hub.evaluation.report import Plan, evaluate
+    from alchemist_hub.evaluation.sides import Contest, Side
     from alchemist_hub.publishing.cards import write_model_card
     from alchemist_hub.sampling import hide_loading_bars
     from alchemist_hub.training.loop import train
@@ -55,17 +57,13 @@ def run_demo(
     recipe = training_recipe() if steps is None else training_recipe(steps=steps)
     tuned = train(recipe, base=models / "base", data=data, out=out / "tuned")
     console.rule("4 of 5: base and tuned, same prompts and seeds", align="left")
-    spec = model("mini")
-    evaluate(
-        models / "base",
-        {"tuned": tuned},
-        world.prompts(prompts, seed=PROMPT_SEED),
+    plan = Plan(
+        contest=Contest.between(Side.of("base", models / "base"), Side.of("tuned", tuned)),
+        prompts=prompts_of_the_world(prompts, seed=PROMPT_SEED),
         seeds=(0,),
-        judge=JudgeNetwork.load(models / "judge"),
-        out=out / "report",
-        steps=spec.steps,
-        guidance=spec.guidance,
+        measures=(WorldJudge(JudgeNetwork.load(models / "judge")),),
     )
+    evaluate(plan, out / "report")
     console.rule("5 of 5: the card", align="left")
     card = write_model_card("mini", tuned, out / "card", report=out / "report")
     console.print(

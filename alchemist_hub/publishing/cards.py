@@ -15,6 +15,7 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from alchemist_hub.errors import EvaluationError
+from alchemist_hub.evaluation.figures import BEFORE_AFTER, before_after_name
 from alchemist_hub.evaluation.generate import checkpoint_id
 from alchemist_hub.evaluation.pages import FUNNEL
 from alchemist_hub.evaluation.results import BASE, REPORT, Comparison, Report, read_report
@@ -48,6 +49,7 @@ class Evidence:
     pairs: tuple[Pair, ...] = ()
     sheet: str | None = None  # one picture of base and tuned side by side
     win_rates: str | None = None
+    before_after: tuple[str, ...] = ()  # base and tuned against a reference opponent, a figure each
 
 
 def write_model_card(
@@ -85,6 +87,7 @@ def write_model_card(
         pairs=copy_pairs(measured, Path(report), out) if measured else (),
         sheet=_shown(sheet, out, SHEET),
         win_rates=_shown(Path(report) / "figures" / "win_rates.png" if measured else None, out, WIN_RATES),
+        before_after=_before_after(measured, Path(report), out) if measured else (),
     )
     text = str(model_card(spec, facts, evidence))
     (out / CARD).write_text(text, encoding="utf-8")
@@ -163,6 +166,13 @@ def _shown(source: Path | None, out: Path, place: str) -> str | None:
     return place
 
 
+def _before_after(report: Report, folder: Path, out: Path) -> tuple[str, ...]:
+    figures = [folder / "figures" / before_after_name(opponent) for opponent in report.opponents]
+    for path in (found := [path for path in figures if path.is_file()]):
+        copy_picture(path, out / "assets" / path.name)
+    return tuple(f"assets/{path.name}" for path in found)
+
+
 def _write_results(path: Path, report: Report | None, prompts_dataset: str | None) -> None:
     if report and prompts_dataset:
         path.parent.mkdir(exist_ok=True)
@@ -173,7 +183,7 @@ def _write_results(path: Path, report: Report | None, prompts_dataset: str | Non
 
 def _remove_stale(out: Path, text: str) -> None:
     """Remove the pictures of an earlier card that this one no longer shows; whatever else lies there is not ours."""
-    for pattern in (*PAIR_FILES, SHEET, WIN_RATES):
+    for pattern in (*PAIR_FILES, SHEET, WIN_RATES, f"assets/{BEFORE_AFTER}"):
         for path in out.glob(pattern):
             if f"]({path.relative_to(out).as_posix()})" not in text:
                 path.unlink()

@@ -15,12 +15,11 @@ from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_
 from PIL import Image, UnidentifiedImageError
 
 from alchemist_hub.errors import EvaluationError
-from alchemist_hub.evaluation.generate import Settings, folder_name, picture_name
+from alchemist_hub.evaluation.figures import picture_path
 from alchemist_hub.evaluation.report import PICTURES
-from alchemist_hub.evaluation.results import BASE, AspectResult, Report
+from alchemist_hub.evaluation.results import BASE, TUNED, AspectResult, Report
 from alchemist_hub.training.checkpoint import RECORD
 
-TUNED = "tuned"
 METRIC = "win_rate"
 RESULTS = Path(".eval_results") / "side-by-side.yaml"
 PAIR_FILES = ("assets/*-base.jpg", "assets/*-tuned.jpg")
@@ -128,13 +127,9 @@ def copy_pairs(report: Report, folder: Path, card: Path) -> tuple[Pair, ...]:
 
     Prompts of which either picture is no longer in the folder are left out.
     """
-    settings = Settings(seeds=report.seeds, steps=report.steps, guidance=report.guidance)
     found = []
     for prompt in report.prompts[:PAIRS]:
-        name = picture_name(prompt, report.seeds[0])
-        painted = {
-            arm: folder / PICTURES / folder_name(report.checkpoints[arm], settings) / name for arm in (BASE, TUNED)
-        }
+        painted = {arm: picture_path(report, folder / PICTURES, arm, prompt, report.seeds[0]) for arm in (BASE, TUNED)}
         if all(path.is_file() for path in painted.values()):
             places = {arm: f"assets/{len(found)}-{arm}.jpg" for arm in painted}
             for arm, path in painted.items():

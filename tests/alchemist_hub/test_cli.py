@@ -47,6 +47,15 @@ def test_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         (("train", "mini", "--plan", "--gpu-memory", "much"), "'much' is no amount of memory"),
         (("train", "mini", "--plan", "--gpu-memory", "2200MiB"), "does not fit"),
         (("train", "mini", "--data", "{tmp}"), "name --data and --out"),
+        (("evaluate", "{tmp}/nowhere", "mini", "--out", "{tmp}/out"), "does not exist"),
+        (("evaluate", "{tmp}", "mini", "--out", "{tmp}/out"), "holds no model_index.json"),
+        (("evaluate", "mini", "--metrics", "beauty", "--out", "{tmp}/out"), "unknown measure beauty"),
+        (("evaluate", "mini", "--metrics", "pickscore", "--out", "{tmp}/out"), "cannot be downloaded"),
+        (("evaluate", "mini", "--prompts", "parti", "--out", "{tmp}/out"), "nateraw/parti-prompts"),
+        (("evaluate", "mini", "--count", "0", "--out", "{tmp}/out"), "0 prompts are too few"),
+        (("evaluate", "mini", "--weights", "hpsv2.1", "--out", "{tmp}/out"), "expected NAME=FILE"),
+        (("evaluate", "mini", "--device", "warp", "--out", "{tmp}/out"), "--device warp cannot be used"),
+        (("evaluate", "mini", "--count", "1", "--out", "/proc/none"), "cannot be made"),
         (("curate", "funnel", "{tmp}/nowhere"), "nowhere"),
         (("card", "--model", "sd99", "--out", "{tmp}"), "unknown model key 'sd99'"),
         (("card", "--report", "{tmp}", "--out", "{tmp}"), "no evaluation in"),
@@ -113,9 +122,19 @@ def test_models_are_listed_with_their_memory(
     assert "sd35l" in capsys.readouterr().out
 
 
-def test_evaluate_writes_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run("evaluate", "--prompts", "2", "--out", str(tmp_path), monkeypatch=monkeypatch) == 0
+def test_evaluate_writes_a_report_and_says_who_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("mini", "--count", "2", "--steps", "2", "--out", str(tmp_path))
+    assert run("evaluate", *arguments, monkeypatch=monkeypatch) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 5 and said[0].startswith("tuned against base, aesthetics: ") and said[-1] == str(tmp_path)
     assert (tmp_path / "report.html").stat().st_size > 1000
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
+        "grid.png",
+        "side_by_side.png",
+        "win_rates.png",
+    ]
 
 
 def test_card_writes_a_model_card_to_a_folder_or_a_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """Pictures on disk: painted once, found again, never mixed up."""
 
+import io
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -10,7 +12,7 @@ from tiny_models import tiny_pipeline
 from alchemist_hub import sampling
 from alchemist_hub.errors import EvaluationError, ModelError
 from alchemist_hub.evaluation import generate
-from alchemist_hub.evaluation.generate import Settings
+from alchemist_hub.evaluation.generate import Settings, Share
 
 PROMPTS = ["a photo of mars", "a sketch of the sea"]
 SETTINGS = Settings(seeds=(0, 7), steps=2, guidance=3.0, batch=3)
@@ -74,6 +76,55 @@ def test_training_notes_beside_the_components_do_not_change_the_identity(tmp_pat
     assert generate.checkpoint_id(folder) == before
     (folder / "unet" / "extra.txt").write_text("other")
     assert generate.checkpoint_id(folder) != before
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "text"])
+def test_a_broken_picture_is_painted_again(damage, v_pipeline, tmp_path):
+    generate.paint(v_pipeline, PROMPTS, SETTINGS, tmp_path)
+    whole = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
+    broken = sorted(whole)[1]
+    data = bytearray(whole[broken])
+    data[len(data) // 2] ^= 1
+    broken.write_bytes({"cut": data[:-20], "flipped": data, "empty": b"", "text": b"no picture"}[damage])
+    told: list[int] = []
+    generate.paint(v_pipeline, PROMPTS, SETTINGS, tmp_path, on_done=told.append)
+    assert told == [3, 1]
+    assert {path: path.read_bytes() for path in whole if path != broken} == {p: whole[p] for p in whole if p != broken}
+    assert levels_apart(broken, whole[broken]) <= 1
+
+
+def levels_apart(path: Path, data: bytes) -> int:
+    with Image.open(path) as found, Image.open(io.BytesIO(data)) as expected:
+        return max(abs(a - b) for a, b in zip(found.tobytes(), expected.tobytes(), strict=True))
+
+
+def test_shares_are_all_pictures_once_and_the_same_in_any_batch(v_pipeline, tmp_path):
+    generate.paint(v_pipeline, PROMPTS, SETTINGS, tmp_path / "one")
+    single = replace(SETTINGS, batch=1)
+    for index in (2, 0, 1):
+        generate.paint(v_pipeline, PROMPTS, single, tmp_path / "three", share=Share(index=index, of=3))
+    names = [{path.name for path in (tmp_path / part).rglob("*.png")} for part in ("one", "three")]
+    assert names[0] == names[1] and len(names[0]) == 4
+    for path in (tmp_path / "one").rglob("*.png"):
+        assert levels_apart(tmp_path / "three" / path.relative_to(tmp_path / "one"), path.read_bytes()) <= 1
+
+
+def test_another_share_neither_loads_nor_paints_what_is_not_its_own(v_pipeline, tmp_path):
+    waited: list[str] = []
+    share = Share(index=1, of=2, wait=lambda: waited.append("waited"))
+    index = generate.paint(v_pipeline, PROMPTS, SETTINGS, tmp_path, share=share)
+    assert waited == ["waited"] and index.num_rows == 4
+    assert [path.name for path in sorted(tmp_path.rglob("*.png"))] == sorted(
+        generate.picture_name(text, 7) for text in PROMPTS
+    )
+    assert not list(tmp_path.rglob(generate.INDEX))
+
+
+def test_another_precision_has_another_place(v_pipeline, tmp_path):
+    half = replace(SETTINGS, dtype="bfloat16", seeds=(0,))
+    (file,) = generate.paint(v_pipeline, PROMPTS[:1], half, tmp_path)["file"].to_pylist()
+    assert "-bfloat16/" in file
+    assert generate.is_whole(tmp_path / file)
 
 
 def test_bad_input_is_one_clear_error(v_pipeline, tmp_path):

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from alchemist_hub.evaluation.progress import watched
+from alchemist_hub.evaluation.progress import rate, watched
 
 
 def shown(*, terminal: bool) -> str:
@@ -21,3 +21,13 @@ def test_without_a_terminal_every_quarter_is_a_line():
 
 def test_at_a_terminal_the_bar_ends_full():
     assert "8/8" in shown(terminal=True)
+
+
+def test_the_rate_is_told_as_people_read_it():
+    assert [rate(speed) for speed in (None, 0.0, 0.25, 3.21)] == ["", "", "4.0 s each", "3.2/s"]
+
+
+def test_another_process_tells_nothing(capsys):
+    with watched("pictures of base", 4, quiet=True) as advance:
+        advance(4)
+    assert capsys.readouterr().err == ""

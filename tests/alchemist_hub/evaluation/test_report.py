@@ -1,6 +1,8 @@
 """A whole small evaluation: tiny checkpoints, a tiny judge, the folder people open."""
 
+import csv
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,23 +11,28 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from scipy.stats import binomtest
 from tiny_judge import tiny_judge
 from tiny_models import tiny_pipeline
 
 from alchemist_hub.errors import EvaluationError, ModelError
 from alchemist_hub.evaluation import plots, results
+from alchemist_hub.evaluation.generate import Share
 from alchemist_hub.evaluation.judges import JudgeNetwork
-from alchemist_hub.evaluation.report import SCORES, evaluate
-from alchemist_hub.evaluation.results import Report, read_report
-from alchemist_hub.miniature.world import prompts
+from alchemist_hub.evaluation.measures import WorldJudge
+from alchemist_hub.evaluation.prompts import Prompt, PromptSet, miniature
+from alchemist_hub.evaluation.report import SCORES, Plan, evaluate
+from alchemist_hub.evaluation.results import PromptSource, Report, Tally, read_report, undecided
+from alchemist_hub.evaluation.sides import Contest, Side
+from alchemist_hub.evaluation.votes import Interval
 
 SEEDS = (0, 1)
-PROMPTS = prompts(5, seed=3)
+PROMPTS = miniature(5, seed=3)
 
 
 @pytest.fixture(scope="module")
-def judge(tmp_path_factory: pytest.TempPathFactory) -> JudgeNetwork:
-    return JudgeNetwork.load(tiny_judge(tmp_path_factory.mktemp("judge")))
+def judge(tmp_path_factory: pytest.TempPathFactory) -> WorldJudge:
+    return WorldJudge(JudgeNetwork.load(tiny_judge(tmp_path_factory.mktemp("judge"))))
 
 
 @pytest.fixture(scope="module")
@@ -33,21 +40,21 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_pipeline(tmp_path_factory.mktemp("other") / "tuned", seed=5)
 
 
+def side(name: str, source: str | Path) -> Side:
+    return Side.of(name, source, steps=2, guidance=2.0)
+
+
+def plan(judge: WorldJudge, *sides: Side, pairs=None, **settings) -> Plan:
+    contest = Contest.between(*sides, pairs=pairs)
+    return Plan(contest=contest, **{"prompts": PROMPTS, "seeds": SEEDS, "measures": (judge,)} | settings)
+
+
 @pytest.fixture(scope="module")
 def evaluated(v_pipeline, other, judge, tmp_path_factory) -> tuple[Report, Path]:
     out = tmp_path_factory.mktemp("evaluation")
-    report = evaluate(
-        v_pipeline,
-        {"tuned": other, "same": v_pipeline},
-        PROMPTS,
-        seeds=SEEDS,
-        judge=judge,
-        out=out,
-        steps=2,
-        guidance=2.0,
-        against=[("tuned", "base"), ("same", "base"), ("tuned", "same")],
-    )
-    return report, out
+    sides = (side("base", v_pipeline), side("tuned", other), side("same", v_pipeline))
+    pairs = [("tuned", "base"), ("same", "base"), ("tuned", "same")]
+    return evaluate(plan(judge, *sides, pairs=pairs, left_out={"pickscore": "no weights here"}), out), out
 
 
 def test_the_report_reads_back_as_it_was_written(evaluated):
@@ -64,14 +71,14 @@ def test_identical_weights_tie_everywhere(evaluated):
     report, _ = evaluated
     for result in report.comparison("same").aspects:
         assert (result.win_rate.value, result.difference.value, result.p_holm) == (0.5, 0.0, 1.0)
-        assert result.votes.ties == len(PROMPTS) * len(SEEDS)
+        assert result.votes.ties == len(PROMPTS.prompts) * len(SEEDS)
         assert result.verdict == "not significant"
 
 
 def test_scores_hold_one_row_a_picture_and_give_the_reported_means(evaluated):
     report, out = evaluated
     rows = pq.read_table(out / SCORES).to_pandas()
-    assert len(rows) == 3 * len(PROMPTS) * len(SEEDS)
+    assert len(rows) == 3 * len(PROMPTS.prompts) * len(SEEDS)
     for result in report.comparison("tuned").aspects:
         assert rows.loc[rows["arm"] == "tuned", result.aspect].mean() == pytest.approx(result.mean.value)
     assert rows.loc[rows["arm"] == "base", "shown_ground"].mean() == pytest.approx(report.shown["base"]["ground"].value)
@@ -82,7 +89,7 @@ def test_a_second_evaluation_paints_nothing_and_says_the_same(evaluated, v_pipel
     out = tmp_path / "again"
     shutil.copytree(first_out, out)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*-*.png")}
-    again = evaluate(v_pipeline, {"tuned": other}, PROMPTS, seeds=SEEDS, judge=judge, out=out, steps=2, guidance=2.0)
+    again = evaluate(plan(judge, side("base", v_pipeline), side("tuned", other)), out)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*-*.png")} == before
     first = report.comparison("tuned").aspect("aesthetics")
     assert replace(again.comparison("tuned").aspect("aesthetics"), p_holm=0) == replace(first, p_holm=0)
@@ -91,11 +98,12 @@ def test_a_second_evaluation_paints_nothing_and_says_the_same(evaluated, v_pipel
 def test_the_page_carries_its_figures_and_the_numbers(evaluated):
     report, out = evaluated
     page = (out / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 2
+    assert page.count("data:image/png;base64,") == 3
     assert 'src="figures/' not in page and "http" not in page
     assert "tuned against base" in page and "tuned against base" in (out / "report.md").read_text()
     result = report.comparison("tuned").aspect("complexity")
     assert f"{result.mean.value:.3f}" in page
+    assert "no weights here" in page and "no weights here" in (out / "report.md").read_text()
 
 
 def test_the_grid_has_a_row_per_prompt_and_a_column_per_model(evaluated):
@@ -119,26 +127,88 @@ def test_better_means_fewer_defects_and_holm_runs_over_the_whole_report():
 
 
 def test_bad_input_is_one_clear_error(v_pipeline, judge, tmp_path):
-    with pytest.raises(EvaluationError, match="nothing to compare"):
-        evaluate(v_pipeline, {}, PROMPTS, seeds=SEEDS, judge=judge, out=tmp_path, steps=2, guidance=2.0)
-    with pytest.raises(EvaluationError, match='may not be called "base"'):
-        evaluate(
-            v_pipeline, {"base": v_pipeline}, PROMPTS, seeds=SEEDS, judge=judge, out=tmp_path, steps=2, guidance=2.0
-        )
-    with pytest.raises(EvaluationError, match="unknown arm tunde"):
-        evaluate(
-            v_pipeline,
-            {"tuned": v_pipeline},
-            PROMPTS,
-            seeds=SEEDS,
-            judge=judge,
-            out=tmp_path,
-            steps=2,
-            guidance=2.0,
-            against=[("tunde", "base")],
-        )
+    base, tuned = side("base", v_pipeline), side("tuned", v_pipeline)
+    plain = PromptSet(source=PromptSource(name="mine"), prompts=(Prompt("mars"),))
+    for wrong, says in (
+        (plan(judge, base), "nothing to compare"),
+        (plan(judge, base, side("base", v_pipeline)), "different names"),
+        (plan(judge, base, tuned, pairs=[("tunde", "base")]), "unknown arm tunde"),
+        (plan(judge, base, tuned, measures=()), "nothing to judge by"),
+        (plan(judge, base, tuned, measures=(judge, judge)), "two measures give aesthetics, complexity"),
+        (plan(judge, base, tuned, prompts=plain), "knows the prompts of its world only"),
+    ):
+        with pytest.raises(EvaluationError, match=says):
+            evaluate(wrong, tmp_path)
     with pytest.raises(EvaluationError, match="no evaluation in"):
         read_report(tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_one_clear_error(v_pipeline, judge, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(EvaluationError, match="cannot be made"):
+        evaluate(plan(judge, side("base", v_pipeline), side("tuned", v_pipeline)), tmp_path / "file" / "report")
+
+
+def test_what_is_asked_of_a_set_of_pictures_stands_in_the_report(v_pipeline, other, judge, evaluated, tmp_path):
+    out = tmp_path / "again"
+    shutil.copytree(evaluated[1], out)
+
+    def count(paths, prompts):
+        assert all(path.is_file() for path in paths) and set(prompts) == {prompt.text for prompt in PROMPTS.prompts}
+        return {"pictures": Interval(value=len(paths), low=1.0, high=99.0)}
+
+    sides = (side("base", v_pipeline), side("tuned", other))
+    report = evaluate(plan(judge, *sides, set_measure=count, reference="the pool"), out)
+    assert read_report(out).sets == report.sets == {arm: count_of(10) for arm in ("base", "tuned")}
+    assert "the pool" in (out / "report.html").read_text() and "10.000" in (out / "report.md").read_text()
+    assert (out / "tables" / "sets.csv").read_text().splitlines()[1:] == [
+        f"{arm},pictures,10,1.0,99.0" for arm in ("base", "tuned")
+    ]
+
+
+def count_of(pictures: int) -> dict[str, Interval]:
+    return {"pictures": Interval(value=pictures, low=1.0, high=99.0)}
+
+
+def test_the_tables_hold_the_reports_numbers(evaluated):
+    report, out = evaluated
+    rows = list(csv.DictReader((out / "tables" / "comparisons.csv").open()))
+    assert len(rows) == 3 * 4
+    found = report.comparison("tuned", "same").aspect("defects")
+    (row,) = [row for row in rows if (row["arm"], row["opponent"], row["aspect"]) == ("tuned", "same", "defects")]
+    assert float(row["win_rate_low"]) == found.win_rate.low and float(row["p_holm"]) == found.p_holm
+    assert int(row["prompts_won"]) == found.prompts.wins and row["higher_is_better"] == "False"
+    means = list(csv.DictReader((out / "tables" / "means.csv").open()))
+    assert len(means) == 3 * 4 and not (out / "tables" / "sets.csv").exists()
+
+
+def test_a_process_that_paints_only_writes_no_report(v_pipeline, judge, tmp_path):
+    sides = (side("base", v_pipeline), side("tuned", v_pipeline))
+    painting = plan(judge, *sides, measures=())
+    assert evaluate(painting, tmp_path, share=Share(index=1, of=2)) is None
+    assert len(list(tmp_path.rglob("*.png"))) == len(PROMPTS.prompts) * len(SEEDS) // 2
+    assert not list(tmp_path.rglob("report.*")) and not list(tmp_path.rglob("*.parquet"))
+
+
+@pytest.mark.parametrize("tally", [Tally(wins=30, ties=4, losses=26), Tally(wins=3, ties=7, losses=9)])
+def test_the_band_of_the_undecided_ends_where_the_test_decides(tally):
+    low, high = undecided(tally)
+    decisive = tally.wins + tally.losses
+    assert low + high == pytest.approx(1.0)
+    for wins in range(decisive + 1):
+        inside = low - 1e-9 <= (wins + tally.ties / 2) / tally.total <= high + 1e-9
+        assert inside == (binomtest(wins, decisive).pvalue >= 0.05)
+
+
+def test_the_band_of_few_prompts_is_everything_and_of_none_nothing():
+    assert undecided(Tally(wins=5, ties=0, losses=0)) == (0.0, 1.0)
+    assert undecided(Tally(wins=0, ties=7, losses=0)) == (0.5, 0.5)
+    assert all(math.isnan(end) for end in undecided(Tally(wins=0, ties=0, losses=0)))
+
+
+def test_a_p_value_is_never_rounded_across_the_line():
+    told = [results.p_value(p) for p in (0.0004, 0.0123, 0.0496, 0.0504, 0.9999)]
+    assert told == ["< 0.001", "0.012", "0.0496", "0.0504", "1.000"]
 
 
 def test_unknown_numbers_are_null_in_the_file_and_nan_again_in_memory(tmp_path):
@@ -146,16 +216,6 @@ def test_unknown_numbers_are_null_in_the_file_and_nan_again_in_memory(tmp_path):
     assert json.loads((tmp_path / "x.json").read_text()) == {"value": None, "list": [1, None]}
 
 
-def test_a_missing_checkpoint_is_refused_before_anything_is_painted(v_pipeline, judge, tmp_path):
+def test_a_missing_checkpoint_is_refused():
     with pytest.raises(ModelError, match="does not exist"):
-        evaluate(
-            v_pipeline,
-            {"tuned": "/nope"},
-            prompts(1, seed=0),
-            seeds=(0,),
-            judge=judge,
-            out=tmp_path / "out",
-            steps=2,
-            guidance=2.0,
-        )
-    assert not (tmp_path / "out").exists()
+        Side.of("tuned", "/nope")

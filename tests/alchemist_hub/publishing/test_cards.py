@@ -1,7 +1,7 @@
 """Model cards: what the Hub parses, what people read, what they admit, what they never tell."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from tiny_models import tiny_base
 from alchemist_hub.errors import EvaluationError
 from alchemist_hub.evaluation import votes
 from alchemist_hub.evaluation.generate import Settings, checkpoint_id, folder_name, picture_name
-from alchemist_hub.evaluation.results import Report, compare, write_json
+from alchemist_hub.evaluation.results import Judged, Report, compare, write_json
 from alchemist_hub.models import MODELS
 from alchemist_hub.publishing.cards import write_model_card
 from alchemist_hub.publishing.facts import read_model_facts
@@ -147,6 +147,30 @@ def test_the_example_paints_a_picture(key, out, tmp_path, monkeypatch):
     names: dict[str, Any] = {}
     exec(example.replace("bfloat32", "float32"), names)
     assert isinstance(names["image"], Image.Image)
+
+
+def test_a_card_names_what_judged_its_pictures_and_what_could_not(evaluation, checkpoint, out):
+    judged = (
+        Judged(name="clip-score", about="a", source="openai/clip", revision="abc"),
+        Judged(name="size", about="b"),
+    )
+    found = replace(report(checkpoint_id(checkpoint)), judged=judged, left_out={"pickscore": "no weights"})
+    write_json(asdict(found), evaluation / "report.json")
+    text = write_model_card("sdxl", checkpoint, out, report=evaluation).read_text()
+    assert "Judged by clip-score (openai/clip at `abc`), size.\nNot measured: pickscore.\n" in text
+
+
+def test_figures_against_a_reference_opponent_are_shown_and_go_with_it(evaluation, checkpoint, out):
+    Image.new("RGB", (80, 40), "teal").save(evaluation / "figures" / "before_after_FLUX.1-dev.png")
+    found = report(checkpoint_id(checkpoint), ("tuned", "FLUX.1-dev"))
+    write_json(asdict(replace(found, opponents=("FLUX.1-dev", "drawn by none"))), evaluation / "report.json")
+    card = write_model_card("mini", checkpoint, out, report=evaluation)
+    assert card.read_text().count("](assets/before_after_FLUX.1-dev.png)") == 1
+    with Image.open(out / "assets" / "before_after_FLUX.1-dev.png") as figure:
+        assert figure.size == (80, 40)
+    write_json(asdict(found), evaluation / "report.json")
+    write_model_card("mini", checkpoint, out, report=evaluation)
+    assert not list(out.glob("assets/before_after*"))
 
 
 def test_both_forms_of_the_results_give_the_measured_win_rates_back(evaluation, checkpoint, out):
