@@ -7,7 +7,7 @@ are rendered here, with what a caller measured.
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import jinja2
 import yaml
@@ -41,7 +41,7 @@ class ModelFacts:
     limits: list[str]
     licence_note: str | None = None
 
-    def published_by(self, organisation: str) -> Self:
+    def published_by(self, organisation: str) -> "ModelFacts":
         """Return these facts with this project's own repositories in another organisation."""
         prompts = self.prompts_dataset
         return replace(
@@ -72,7 +72,7 @@ class DatasetFacts:
     licence_note: str
     removal: str
 
-    def published_by(self, organisation: str) -> Self:
+    def published_by(self, organisation: str) -> "DatasetFacts":
         """Return these facts with the data set in another organisation."""
         return replace(self, repository=_moved(self.repository, organisation))
 

@@ -51,4 +51,3 @@ def _half(tensor: torch.Tensor, name: str, file: Path) -> torch.Tensor:
     if not torch.isfinite(half).all():
         raise PublishError(f"{name} of {file} does not fit half precision; publish without --fp16")
     return half
-

@@ -31,7 +31,7 @@ CHECKOUT = CARDS.parent
 SPACE = "alchemist-hub"
 SPACE_FILES = ("app.py", "requirements.txt", "LICENSE")
 PACKAGES = ("alchemist_hub", "curation")
-LEFT_OUT = {"__pycache__", ".DS_Store"}
+LEFT_OUT = {"__pycache__", ".DS_Store", ".gitattributes", ".cache"}  # the last two: what a download from the Hub leaves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +54,8 @@ def model_tree(
     workshop: Path,
     *,
     organisation: str = ORGANISATION,
-    report: Path | None = None,
-    samples: Path | None = None,
+    report: str | Path | None = None,
+    samples: str | Path | None = None,
     half: bool = False,
 ) -> Tree:
     """Return a checkpoint's repository: pipeline, training.json, card; with `half` also an fp16 variant.
@@ -104,7 +104,7 @@ def dataset_tree(
     return Tree(kind="dataset", repository=facts.repository, files=files)
 
 
-def prompts_tree(report: Path, workshop: Path, *, organisation: str = ORGANISATION) -> Tree:
+def prompts_tree(report: str | Path, workshop: Path, *, organisation: str = ORGANISATION) -> Tree:
     """Return the data set of a report's prompts, which the results in the miniature's card refer to."""
     facts, measured = read_model_facts("mini").published_by(organisation), read_report(report)
     if facts.prompts_dataset is None:
@@ -154,8 +154,8 @@ def write(tree: Tree, folder: Path) -> Path:
 
 def _below(folder: Path) -> dict[str, Path]:
     """Return every file below a folder: relative path -> file."""
-    found = sorted(path for path in folder.rglob("*") if path.is_file() and not LEFT_OUT & set(path.parts))
-    return {path.relative_to(folder).as_posix(): path for path in found}
+    found = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {place.as_posix(): path for place, path in found.items() if not LEFT_OUT & set(place.parts)}
 
 
 def _tracked(files: Mapping[str, Path]) -> dict[str, Path]:
