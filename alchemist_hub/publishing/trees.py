@@ -20,6 +20,7 @@ from alchemist_hub.errors import PublishError
 from alchemist_hub.evaluation.results import read_report
 from alchemist_hub.models import local_folder, model, pipeline_class
 from alchemist_hub.publishing.cards import write_model_card
+from alchemist_hub.publishing.compatible import write_compatible
 from alchemist_hub.publishing.dataset_card import URLS, write_dataset_card
 from alchemist_hub.publishing.facts import CARDS, ORGANISATION, read_dataset_facts, read_model_facts, render
 from alchemist_hub.publishing.halves import write_half
@@ -65,10 +66,10 @@ def model_tree(
     """
     folder, spec = local_folder(checkpoint), model(key)
     repository = read_model_facts(key).published_by(organisation).repository
-    files = _below(folder)
     _of_class(folder, spec.pipeline, key)
+    files = _pipeline(folder, workshop / "compatible")
     if half:
-        write_half(folder, workshop / "fp16")
+        write_half(files, workshop / "fp16")
         files |= _below(workshop / "fp16")
     card = write_model_card(key, folder, workshop / "card", report, samples, organisation=organisation)
     return Tree(kind="model", repository=repository, files=files | _below(card.parent))
@@ -78,7 +79,8 @@ def base_tree(workshop: Path, *, organisation: str = ORGANISATION) -> Tree:
     """Return the repository of the miniature's base, the only base that this project publishes."""
     facts, folder = read_model_facts("mini").published_by(organisation), Path(model("mini").base)
     card = _written(workshop / "base" / "README.md", render("miniature-base.md.j2", {"facts": facts}))
-    return Tree(kind="model", repository=facts.base_model, files=_below(folder) | {"README.md": card})
+    files = _pipeline(folder, workshop / "base" / "compatible")
+    return Tree(kind="model", repository=facts.base_model, files=files | {"README.md": card})
 
 
 def dataset_tree(
@@ -150,6 +152,13 @@ def write(tree: Tree, folder: Path) -> Path:
     except OSError as error:
         raise PublishError(f"{place} cannot be written: {error.strerror}; name another --dry-run folder") from error
     return place
+
+
+def _pipeline(folder: Path, workshop: Path) -> dict[str, Path]:
+    """Return every file of a pipeline, as clients of all ages read it."""
+    files = _below(folder)
+    write_compatible(files, workshop)
+    return files | _below(workshop)
 
 
 def _below(folder: Path) -> dict[str, Path]:

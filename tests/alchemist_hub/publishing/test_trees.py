@@ -33,7 +33,9 @@ def test_a_model_is_the_pipeline_and_its_card(checkpoint, tmp_path):
     check(tree)
     assert tree.repository == "alchemists/stable-diffusion-v1-5-alchemist"
     own = {path.relative_to(checkpoint).as_posix(): path for path in checkpoint.rglob("*") if path.is_file()}
-    assert own.items() <= tree.files.items() and set(tree.files) - set(own) == {"README.md"}
+    for_older = {"text_encoder/model.safetensors", "tokenizer/vocab.json", "tokenizer/merges.txt"}
+    assert set(tree.files) - set(own) == {"README.md"} | for_older - {"text_encoder/model.safetensors"}
+    assert {path for path, file in own.items() if tree.files[path] != file} <= for_older
     card = front_matter(tree.files["README.md"])
     assert card["base_model"] == model("sd15").base and card["datasets"] == ["alchemists/alchemist"]
     assert tree.size == sum(file.stat().st_size for file in tree.files.values()) > 10_000
@@ -52,6 +54,16 @@ def test_a_sheet_of_samples_lies_beside_the_card(checkpoint, tmp_path):
     tree = model_tree("sd15", checkpoint, tmp_path / "workshop", samples=tmp_path / "sheet.png")
     check(tree)
     assert "assets/samples.png" in tree.files
+
+
+def test_what_a_download_leaves_beside_the_files_is_left_out(checkpoint, tmp_path):
+    folder = shutil.copytree(checkpoint, tmp_path / ".cache" / "pipeline")  # a name that only below it means anything
+    (folder / ".cache" / "huggingface").mkdir(parents=True)
+    (folder / ".cache" / "huggingface" / "one.metadata").write_text("x")
+    (folder / ".gitattributes").write_text("x")
+    trees_of = [model_tree("sd15", each, tmp_path / str(index)) for index, each in enumerate((checkpoint, folder))]
+    check(trees_of[1])
+    assert set(trees_of[0].files) == set(trees_of[1].files) > {"model_index.json"}
 
 
 def test_a_pipeline_of_another_class_is_refused(checkpoint, tmp_path):
