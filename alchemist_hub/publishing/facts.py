@@ -107,6 +107,7 @@ def render(template: str, context: Mapping[str, Any], folder: Path = CARDS) -> s
         "duration": duration,
         "energy": energy,
         "cell": cell,
+        "amount": amount,
     }
     return environment.get_template(template).render(context)
 
@@ -121,6 +122,11 @@ def duration(seconds: float) -> str:
 def energy(kwh: float) -> str:
     """Return kilowatt hours as people read them, small ones as watt hours; two digits, as an estimate has no more."""
     return f"{kwh * 1000:.2g} Wh" if kwh < 0.1 else f"{kwh:.2g} kWh" if kwh < 100 else f"{kwh:,.0f} kWh"
+
+
+def amount(count: int) -> str:
+    """Return a large number as people say it: "10 million", "8.1 billion"."""
+    return f"{count / 1e9:.1f} billion" if count >= 1e9 else f"{count / 1e6:.0f} million"
 
 
 def cell(text: str) -> str:

@@ -25,7 +25,8 @@ import numpy, torch, diffusers, transformers
 from diffusers import DiffusionPipeline
 told = {"versions": [diffusers.__version__, transformers.__version__]}
 for name in sys.argv[2:]:
-    pipe = DiffusionPipeline.from_pretrained(name, torch_dtype=torch.float32)
+    absent = {"text_encoder_3": None, "tokenizer_3": None} if "-3.5-" in name else {}
+    pipe = DiffusionPipeline.from_pretrained(name, torch_dtype=torch.float32, **absent)
     pipe.set_progress_bar_config(disable=True)
     told[name] = {}
     for part, module in pipe.components.items():
@@ -54,7 +55,7 @@ def published(hub: hub_server.Hub, folder: Path) -> list[str]:
     for key, spec in MODELS.items():
         if key == "mini":
             checkpoint = spec.tuned
-        elif key.startswith("sd35"):  # its T5 has a sentencepiece file, which no library here can write
+        elif key.startswith("sd35"):  # a T5 would need its base's sentencepiece file, which nothing here can write
             checkpoint = tiny_sd3_pipeline(folder / key, dual=key == "sd35m", t5=False)
         else:
             checkpoint = tiny_base(key, folder / key)
