@@ -31,7 +31,7 @@ MEASURED, RENDERED = CARDS / "measured", CARDS / "rendered"
 DATASET = "miniature-dataset"
 
 
-def render_all(out: Path, measured: Path = MEASURED) -> None:
+def render_all(out: Path, measured: Path) -> None:
     """Write every card to a folder of its own below `out`, replacing what an earlier rendering left."""
     for key in MODELS:
         shipped = model(key).tuned if key == "mini" else None
@@ -92,7 +92,7 @@ def main() -> None:
         keep_report(asked.report, MEASURED / "mini")
     if asked.run:
         keep_run(asked.run, MEASURED / f"{DATASET}.json")
-    render_all(RENDERED)
+    render_all(RENDERED, MEASURED)
 
 
 if __name__ == "__main__":

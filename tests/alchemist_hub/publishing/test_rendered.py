@@ -1,6 +1,7 @@
 """model_cards/rendered/: what lies there is what the templates, the facts and what was measured say today."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from toy_stages import recipe, write_pool
 
 from alchemist_hub.errors import EvaluationError
 from alchemist_hub.models import MODELS, model
+from alchemist_hub.publishing import rendered
 from alchemist_hub.publishing.dataset_card import evidence_of
 from alchemist_hub.publishing.rendered import (
     DATASET,
@@ -26,7 +28,7 @@ from curation.engines import embedded
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("rendered")
-    render_all(folder)
+    render_all(folder, MEASURED)
     return folder
 
 
@@ -76,3 +78,13 @@ def test_what_is_kept_of_a_run_is_what_its_card_tells(tmp_path):
     assert [(each.step, each.kept, each.rules) for each in kept.passages] == [
         (each.step, each.kept, list(each.rules)) for each in told.passages
     ]
+
+
+def test_the_command_keeps_what_is_measured_and_renders_it(fresh, tmp_path, monkeypatch):
+    for name in ("MEASURED", "RENDERED"):
+        monkeypatch.setattr(rendered, name, tmp_path / name)
+    shutil.copytree(MEASURED, tmp_path / "MEASURED")
+    (tmp_path / "MEASURED" / "mini" / "report.json").unlink()
+    monkeypatch.setattr(sys, "argv", ["rendered", "--report", str(MEASURED / "mini")])
+    rendered.main()
+    assert paths(tmp_path / "MEASURED") == paths(MEASURED) and paths(tmp_path / "RENDERED") == paths(fresh)
