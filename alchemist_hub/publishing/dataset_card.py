@@ -235,4 +235,4 @@ def _meaning(column: str, facts: DatasetFacts, outline: Outline) -> str:
     if column in facts.columns:
         return facts.columns[column]
     step = next((step.name for step in outline.steps if column in step.columns), None)
-    return f"score of the step {step}" if step else "further column of the source"
+    return f"written by the step {step}" if step else "further column of the source"
