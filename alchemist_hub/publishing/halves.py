@@ -21,9 +21,9 @@ INDEX = ".safetensors.index.json"
 
 
 def write_half(files: Mapping[str, Path], out: Path) -> None:
-    """Write the variant's files to `out`, a folder per component. `files`: path in the repository -> file of a pipeline.
+    """Write the variant's files to `out`, a folder per component.
 
-    Raises PublishError where a weight is too large.
+    `files`: path in the repository -> file of a pipeline. Raises PublishError where a weight is too large.
     """
     sizes: dict[Path, int] = {}
     for path in (path for path in files if path.endswith(".safetensors") and f".{VARIANT}" not in path):

@@ -86,7 +86,7 @@ def main() -> None:
     """Read the command line, keep what is measured, render."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--report", type=Path, help="of the shipped miniature: `alchemist evaluate --out REPORT`")
-    parser.add_argument("--run", type=Path, help="of the miniature's funnel, frozen: `alchemist demo` leaves one in run/")
+    parser.add_argument("--run", type=Path, help="of the miniature's funnel: OUT/run of `alchemist demo`")
     asked = parser.parse_args()
     if asked.report:
         keep_report(asked.report, MEASURED / "mini")

@@ -1,4 +1,4 @@
-"""What is added for older clients: earlier names of text weights, two files of a tokenizer, nothing where it is there."""
+"""What is added for older clients: earlier names of text weights, two files of a tokenizer; nothing that is there."""
 
 from pathlib import Path
 
