@@ -19,12 +19,12 @@ from datasets import Features
 
 from alchemist_hub.evaluation.generate import Settings, folder_name, picture_name
 from alchemist_hub.evaluation.report import PICTURES
-from alchemist_hub.evaluation.results import REPORT, read_report
+from alchemist_hub.evaluation.results import BASE, REPORT, read_report
 from alchemist_hub.models import MODELS, model
-from alchemist_hub.publishing.cards import CARD, FIGURE, write_model_card
+from alchemist_hub.publishing.cards import CARD, write_model_card
 from alchemist_hub.publishing.dataset_card import Configuration, Evidence, Passage, dataset_card, evidence_of
 from alchemist_hub.publishing.facts import CARDS, read_dataset_facts
-from alchemist_hub.publishing.measured import PAIRS
+from alchemist_hub.publishing.measured import PAIRS, TUNED
 from curation import dataset
 
 MEASURED, RENDERED = CARDS / "measured", CARDS / "rendered"
@@ -48,11 +48,11 @@ def keep_report(report: Path, out: Path) -> None:
     settings = Settings(seeds=found.seeds, steps=found.steps, guidance=found.guidance)
     shown = [
         Path(PICTURES) / folder_name(weights, settings) / picture_name(prompt, found.seeds[0])
-        for weights in found.checkpoints.values()
+        for weights in (found.checkpoints[BASE], found.checkpoints[TUNED])
         for prompt in found.prompts[:PAIRS]
     ]
     shutil.rmtree(out, ignore_errors=True)
-    for path in (Path(REPORT), FIGURE, *shown):
+    for path in (Path(REPORT), Path("figures") / "win_rates.png", *shown):
         (out / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(report / path, out / path)
 
