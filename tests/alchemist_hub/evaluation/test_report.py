@@ -67,6 +67,17 @@ def test_the_report_reads_back_as_it_was_written(evaluated):
     ]
 
 
+def test_a_report_of_an_older_version_is_still_read(evaluated, tmp_path):
+    report, out = evaluated
+    found = json.loads((out / "report.json").read_text())
+    for name in ("own", "prompt_source", "judged", "left_out", "sets", "reference", "copies", "opponents"):
+        del found[name]
+    (tmp_path / "report.json").write_text(json.dumps(found))
+    old = read_report(tmp_path)
+    assert old.comparisons == report.comparisons and old.left_out == {} and old.opponents == ()
+    assert old.sampling("tuned") == results.Sampling(steps=2, guidance=2.0)
+
+
 def test_identical_weights_tie_everywhere(evaluated):
     report, _ = evaluated
     for result in report.comparison("same").aspects:
