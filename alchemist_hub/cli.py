@@ -42,7 +42,6 @@ def make_app() -> typer.Typer:
     app.add_typer(publishing_cli.make_app(), name="publish")
     for command in (demo, models, train, sample, evaluate, card):
         app.command()(command)
-    app.command(name="card-dataset")(card_dataset)
     app.command(name="app")(serve)
     return app
 
@@ -69,12 +68,28 @@ def demo(
     run_demo(out)
 
 
-def serve() -> None:
-    """Open the comparison in the browser (port: GRADIO_SERVER_PORT)."""
+def serve(
+    port: Annotated[
+        int | None, typer.Option(help="GRADIO_SERVER_PORT, or the first free one from 7860.", min=1, max=65535)
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Whom to listen to: 0.0.0.0 for other machines.")] = None,
+    share: Annotated[bool, typer.Option("--share", help="Also open a public link through Gradio's servers.")] = False,
+    models: Annotated[
+        Path | None, typer.Option(help="Folder whose KEY/base and KEY/tuned stand in for the public models.")
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Curation run, or a packed one, for the Funnel tab; the miniature's unless given."),
+    ] = None,
+    judges: Annotated[
+        Path | None, typer.Option(help="Folder of the models that run was made with, to judge a visitor's pictures by.")
+    ] = None,
+) -> None:
+    """Open the app in the browser: compare, vote, results, funnel."""
     from alchemist_hub.ui.demo import launch
     from alchemist_hub.ui.services import default_services
 
-    launch(default_services())
+    launch(default_services(models, run=run, judges=judges), server_port=port, server_name=host, share=share)
 
 
 def models(
@@ -198,29 +213,12 @@ def card(
     out: Annotated[Path, typer.Option(help="Folder of the card, or its README.md.")] = Path("card"),
     org: Annotated[str, typer.Option(help="Organisation on the Hub whose repositories it names.")] = "alchemist-hub",
 ) -> None:
-    """Write a model's card: what it is, how it was trained, and, where it was evaluated, what it changes."""
+    """Write a model's card alone: what it is, how it was trained, and, where it was evaluated, what it changes.
+
+    `alchemist publish model` puts the same card beside the weights.
+    """
     from alchemist_hub.publishing.cards import CARD, write_model_card
 
     folder = out.parent if out.name == CARD else out
     names = {"organisation": org, "prompts_dataset": prompts_dataset}
     print(write_model_card(model, checkpoint, folder, report, samples, **names))
-
-
-def card_dataset(
-    dataset: Annotated[Path, typer.Argument(help="Frozen data set: RUN/dataset of a finished curation run.")],
-    run: Annotated[Path, typer.Option(help="The run's folder: its ledger tells the funnel's numbers.")],
-    out: Annotated[Path, typer.Option(help="Folder of the card.")] = Path("card"),
-    variant: Annotated[
-        list[str] | None,
-        typer.Option(help="A further configuration as NAME=FOLDER: --variant 7k=runs/7k/dataset. Repeatable."),
-    ] = None,
-    urls: Annotated[
-        Path | None, typer.Option(help="The configuration without images: a parquet of `alchemist curate export`.")
-    ] = None,
-    org: Annotated[str, typer.Option(help="Organisation on the Hub whose repository it names.")] = "alchemist-hub",
-) -> None:
-    """Write a data set's card: the funnel with the run's numbers, its judges, and what the viewer asks for."""
-    from alchemist_hub.publishing.dataset_card import parse_variants, write_dataset_card
-
-    variants = parse_variants(variant or [])
-    print(write_dataset_card(dataset, run, out, variants=variants, urls=urls, organisation=org))

@@ -5,6 +5,7 @@ HubError                 a user's mistake or a refused input: one line, exit sta
 |-- TrainingError        a run that cannot start or go on: settings, data, a foreign checkpoint
 |-- EvaluationError      reports that cannot be made from what was given
 |-- PublishError         a repository that may not be published, or a Hub that does not take it
+|-- VoteError            a vote that cannot be counted, or a place where votes cannot be kept
 `-- WorldError           a miniature that cannot be rendered or written
 """
 
@@ -27,6 +28,10 @@ class EvaluationError(HubError):
 
 class PublishError(HubError):
     """A repository that may not be published as it is, or a Hub that does not take it."""
+
+
+class VoteError(HubError):
+    """A vote that cannot be counted, or a place where votes cannot be kept."""
 
 
 class WorldError(HubError):

@@ -27,6 +27,7 @@ class ModelSpec:
     licence_link: str | None = None
     gated: bool = False  # the Hub asks to accept the licence before it lets anyone download the base
     parameters: int  # of the denoiser, all of which are tuned
+    companions: int  # parameters of text encoders and VAE together, which a pair shares; rounded
     steps: int  # sampling defaults: the base's own model card or pipeline where it states them
     guidance: float
 
@@ -42,6 +43,7 @@ _SPECS = (
         size=512,
         licence="creativeml-openrail-m",
         parameters=859_520_964,
+        companions=207_000_000,
         steps=50,
         guidance=7.5,
     ),
@@ -55,6 +57,7 @@ _SPECS = (
         size=768,
         licence="openrail++",
         parameters=865_910_724,
+        companions=424_000_000,
         steps=50,
         guidance=7.5,
     ),
@@ -68,6 +71,7 @@ _SPECS = (
         size=1024,
         licence="openrail++",
         parameters=2_567_463_684,
+        companions=901_000_000,
         steps=50,
         guidance=5.0,
     ),
@@ -84,6 +88,7 @@ _SPECS = (
         licence_link="https://huggingface.co/stabilityai/stable-diffusion-3.5-medium/blob/main/LICENSE.md",
         gated=True,
         parameters=2_243_171_520,
+        companions=5_665_000_000,
         steps=40,
         guidance=4.5,
     ),
@@ -100,6 +105,7 @@ _SPECS = (
         licence_link="https://huggingface.co/stabilityai/stable-diffusion-3.5-large/blob/main/LICENSE.md",
         gated=True,
         parameters=8_056_627_520,
+        companions=5_665_000_000,
         steps=28,
         guidance=3.5,
     ),
@@ -113,6 +119,7 @@ _SPECS = (
         size=64,
         licence="apache-2.0",
         parameters=9_508_820,
+        companions=2_500_000,
         steps=20,
         guidance=3.5,
     ),

@@ -7,6 +7,7 @@ never on the batch it was made in. Shapes: B batch, C latent channels, h w laten
 import filecmp
 import functools
 import inspect
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,11 @@ from alchemist_hub.models import MODELS, local_folder, spec_of
 
 # What fine-tuning changes, and what keeps state while it samples: never shared between the two sides of a pair.
 SEPARATE = ("unet", "transformer", "scheduler")
+
+# Where diffusers keeps what `enable_model_cpu_offload` set up.
+OFFLOADING = (
+    "_all_hooks", "_offload_device", "_offload_gpu_id", "_exclude_from_cpu_offload", "model_cpu_offload_seq"
+)  # fmt: skip
 
 # `.to(dtype)` would do, but warns about modules kept in float32 whether there are any or not.
 _CASTS = {torch.float32: Module.float, torch.bfloat16: Module.bfloat16, torch.float16: Module.half}
@@ -60,9 +66,11 @@ def load(
 ) -> DiffusionPipeline:
     """Load the pipeline in `source` (a folder or a Hub repository); `parts` are components that are there already.
 
-    `dtype` is float32 on the CPU and bfloat16 elsewhere unless given. Raises `ModelError`.
+    `dtype` is float32 on the CPU and bfloat16 elsewhere unless given. A pipeline's own safety checker is left out: it
+    would turn pictures black, which nobody could tell from a dark one. Raises `ModelError`.
     """
     folder = local_folder(source)
+    parts = {**_no_checker(folder), **parts}
     try:
         pipe = DiffusionPipeline.from_pretrained(folder, use_safetensors=True, **parts)
     except (OSError, ValueError) as error:
@@ -75,10 +83,18 @@ def load(
     return pipe.to(device)
 
 
-def load_pair(base: str | Path, tuned: str | Path, *, device: str = "cpu", dtype: torch.dtype | None = None) -> Pair:
+def load_pair(
+    base: str | Path,
+    tuned: str | Path,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+    offload_to: str | None = None,
+) -> Pair:
     """Load both sides; a component of `tuned` whose files equal those of `base` byte for byte is not loaded again.
 
-    Raises `ModelError` when either side is missing or incomplete.
+    `offload_to` names a card that is too small for the pair: its networks wait on `device`, and each is on the card
+    only while it works. Raises `ModelError` when either side is missing or incomplete.
     """
     base_folder, tuned_folder = local_folder(base), local_folder(tuned)
     first = load(base_folder, device=device, dtype=dtype)
@@ -88,7 +104,26 @@ def load_pair(base: str | Path, tuned: str | Path, *, device: str = "cpu", dtype
         if part is not None and name not in SEPARATE and same_files(base_folder / name, tuned_folder / name)
     }
     second = load(tuned_folder, device=device, dtype=dtype, **parts)
+    if offload_to is not None:
+        for pipe in (first, second):
+            _offload(pipe, offload_to)
     return Pair(base=first, tuned=second, shared=tuple(parts))
+
+
+def _offload(pipe: DiffusionPipeline, device: str) -> None:
+    """Let each network be on `device` only while it works; but the VAE stays: previews decode between two steps."""
+    order = pipe.model_cpu_offload_seq.split("->")
+    pipe.model_cpu_offload_seq = "->".join(name for name in order if name != "vae")
+    pipe._exclude_from_cpu_offload = [*pipe._exclude_from_cpu_offload, "vae"]
+    pipe.enable_model_cpu_offload(device=device)
+
+
+def _no_checker(folder: Path) -> dict[str, Any]:
+    """Return what keeps a pipeline of a class with a safety checker from loading it."""
+    index = folder / "model_index.json"
+    if not index.is_file() or "safety_checker" not in json.loads(index.read_text()):
+        return {}
+    return {"safety_checker": None, "requires_safety_checker": False}
 
 
 def same_files(one: Path, other: Path) -> bool:
@@ -165,15 +200,18 @@ def generate(
                 raise Cancelled
             return tensors
 
-        pictures += call(
-            prompt=batch,
-            negative_prompt=None if negative is None else [negative] * len(batch),
-            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds[first : first + batch_size]],
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            **rescaling(call),
-            callback_on_step_end=after_step,
-        ).images
+        try:
+            pictures += call(
+                prompt=batch,
+                negative_prompt=None if negative is None else [negative] * len(batch),
+                generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds[first : first + batch_size]],
+                num_inference_steps=steps,
+                guidance_scale=guidance,
+                **rescaling(call),
+                callback_on_step_end=after_step,
+            ).images
+        finally:
+            call.maybe_free_model_hooks()  # an offloaded pipeline leaves the card, cancelled or not
         done += call.num_timesteps
     return pictures
 
@@ -181,9 +219,13 @@ def generate(
 @torch.inference_mode()
 def preview(pipe: DiffusionPipeline, estimate_BChw: Tensor) -> list[Image.Image]:
     """Decode latents, as handed to `on_step`, into pictures."""
-    vae = pipe.vae
+    vae, upcast = pipe.vae, pipe.vae.dtype == torch.float16 and getattr(pipe.vae.config, "force_upcast", False)
+    if upcast:  # as the pipeline itself does: this VAE overflows in half precision
+        vae.to(torch.float32)
     shift = getattr(vae.config, "shift_factor", None) or 0.0
     images_BCHW = vae.decode((estimate_BChw / vae.config.scaling_factor + shift).to(vae.dtype)).sample
+    if upcast:
+        vae.to(torch.float16)
     return pipe.image_processor.postprocess(images_BCHW, output_type="pil")
 
 
@@ -204,6 +246,9 @@ def _with_own_scheduler(pipe: DiffusionPipeline) -> DiffusionPipeline:
     scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)
     call = type(pipe)(**{**settings, **pipe.components, "scheduler": scheduler})
     call.set_progress_bar_config(disable=True)
+    for name in OFFLOADING:
+        if name in vars(pipe):
+            setattr(call, name, getattr(pipe, name))
     return call
 
 

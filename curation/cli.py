@@ -133,7 +133,7 @@ def make_app(miniature_models: Callable[[], Path] | None) -> typer.Typer:
                 planned = capacity.plan(chosen, source, pictures, samples, hardware)
             print(json.dumps(planned.to_json(), indent=1)) if as_json else show.plan(planned)
 
-    for command in (status, funnel, what_if, why, export, materialise, calibrate, fit_defects):
+    for command in (status, funnel, what_if, why, export, pack, materialise, calibrate, fit_defects):
         app.command()(command)
     return app
 
@@ -180,7 +180,8 @@ def funnel(
 
         ledger = Ledger(run)
         changes = parse_thresholds(thresholds)
-        rows = funnel_rows(ledger, ledger.outline.with_thresholds(changes))
+        asked = ledger.outline.with_thresholds(changes)
+        rows = funnel_rows(ledger.what_if(asked), asked)
         judging = {step.name for step in ledger.outline.steps if step.rules}
         show.funnel(rows, judging)
         if changes:
@@ -234,6 +235,23 @@ def export(
         else:
             folder = dataset.freeze(run)
             print(f"{folder}, fingerprint {dataset.fingerprint(folder)[:16]}")
+
+
+def pack(
+    run: Run,
+    out: Annotated[Path, typer.Option(help="Folder to write, which must not be there.")],
+    side: Annotated[int, typer.Option(help="Pixels of a thumbnail's longer side.", min=16, max=256)] = 64,
+) -> None:
+    """Write a run small enough to be sent: its ledger and thumbnails, for `alchemist app --run`."""
+    with one_line():
+        from rich.progress import Progress as Bars
+
+        from curation.pack import pack as packed
+
+        with Bars() as bars:
+            bar = bars.add_task("making thumbnails", total=None)
+            packed(run, out, side=side, progress=lambda done, total: bars.update(bar, completed=done, total=total))
+        print(out)
 
 
 def materialise(

@@ -13,9 +13,11 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 
 import duckdb
 import numpy as np
@@ -25,11 +27,13 @@ import pyarrow.compute as pc
 from curation import shards
 from curation.plan import Outline, StepOutline, short_hash
 from curation.records import OK, REGISTERED, SCORED
+from curation.stages.top import Top
 from curation.verdicts import Check, checks, first_failure, quoted, was_missing
 
 INDEXED = 50_000  # samples of a pool whose joined shards are kept on disk
 _INDEX_VERSION = 1
 _END = ["failed", "missing", "status"]
+_RECORDED = "main.samples"
 _THREADS = {"threads": 2}
 _REGISTRATION = ("url", "urls", "slice", "text", "extra", "width", "height", "bytes")
 _ALL_COPIES = "PARTITION BY img_key ORDER BY url ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING"
@@ -53,6 +57,8 @@ class Ledger:
         self.outline = Outline.from_json(shards.read_json(self.run / "recipe.json"))
         self.source = shards.read_json(self.run / "source.json")
         self._answered: dict[str, bool] = {}
+        self._samples = ""  # SQL that takes the place of the table `samples`, where ranks are other than recorded
+        self._lock = Lock()  # one question at a time: a page asks from several threads
 
     def folder(self, segment: str) -> Path:
         """Where a segment's shards lie."""
@@ -136,11 +142,12 @@ class Ledger:
     def compare(self, outline: Outline) -> "Difference":
         """Say what other thresholds would keep, from the scores alone."""
         now, then = (first_failure(checks(asked), self._types) for asked in (self.outline, outline))
-        counted = self.query(
+        counted = self.what_if(outline).query(
             "SELECT count(*) FILTER (now IS NULL) AS now, count(*) FILTER (later IS NULL) AS later, "
             "count(*) FILTER (now IS NOT NULL AND later IS NULL) AS gained, "
             "count(*) FILTER (now IS NULL AND later IS NOT NULL) AS lost "
-            f"FROM (SELECT {now} AS now, {then} AS later FROM samples)"
+            f"FROM (SELECT img_key, {now} AS now FROM {_RECORDED}) "
+            f"JOIN (SELECT img_key, {then} AS later FROM samples) USING (img_key)"
         )
         row = counted.to_pylist()[0]
         return Difference(now=row["now"], then=row["later"], gained=row["gained"], lost=row["lost"])
@@ -153,9 +160,32 @@ class Ledger:
             f"FROM (SELECT *, {failed} AS failed FROM samples WHERE {where}) ORDER BY img_key"
         )
 
+    def what_if(self, outline: Outline) -> "Ledger":
+        """Return this ledger as it would be with the thresholds of `outline`: ranks are given anew.
+
+        A rank follows from a score and from who else is left, so a place that becomes free goes to the next best, as
+        it would in a rerun. Clusters of near-duplicates stay as they are.
+        """
+        top = next((step for step in outline.steps if step.name == Top.name), None)
+        if top is None or outline == self.outline:
+            return self
+        (rank,), (score,) = top.columns, top.reads
+        left = f"({first_failure(checks(outline, until=top.segment), self._types)}) IS NULL"
+        ranked = f"{left} AND {quoted([score])} IS NOT NULL AND NOT isnan({quoted([score])})"
+        other = copy(self)
+        other._database = self._database
+        other._samples = (
+            f"SELECT * EXCLUDE (ranked) REPLACE (CASE WHEN ranked THEN row_number() OVER "
+            f"(PARTITION BY ranked ORDER BY {quoted([score])} DESC, img_key) END AS {quoted([rank])}) "
+            f"FROM (SELECT *, {ranked} AS ranked FROM {_RECORDED})"
+        )
+        return other
+
     def query(self, sql: str, values: Sequence[object] = ()) -> pa.Table:
         """Run SQL over `samples`: one row per key with its registration, urls, status, detail and every score."""
-        return self._database.sql(sql, params=list(values)).to_arrow_table()
+        seen = f"WITH samples AS ({self._samples}) " if self._samples else ""
+        with self._lock:
+            return self._database.sql(seen + sql, params=list(values)).to_arrow_table()
 
     @cached_property
     def _types(self) -> dict[str, str]:

@@ -85,6 +85,15 @@ def passing(samples: pa.Table, rules: Sequence[Rule]) -> pa.Table:
         return database.register("samples", samples).sql(f"SELECT * FROM samples WHERE NOT ({drops})").to_arrow_table()
 
 
+def outcomes(samples: pa.Table, asked: Sequence[Check]) -> list[list[str]]:
+    """Return what each rule says about each row of a table of scored samples; `asked`: checks that have a rule."""
+    types = {field.name: str(field.type) for field in samples.schema}
+    told = ", ".join(f"{outcome(check, types)} AS c{number}" for number, check in enumerate(asked))
+    with duckdb.connect() as database:
+        rows = database.register("samples", samples).sql(f"SELECT {told} FROM samples").to_arrow_table().to_pylist()
+    return [list(row.values()) for row in rows]
+
+
 def quoted(columns: Iterable[str]) -> str:
     """A list of column names in SQL."""
     return ", ".join('"' + column.replace('"', '""') + '"' for column in columns)

@@ -3,12 +3,14 @@
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ["ALCHEMIST_VOTES"] = tempfile.mkdtemp(prefix="votes-")  # never those of whoever runs the tests
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # read by torch, numpy and children
     os.environ[variable] = "1"
 

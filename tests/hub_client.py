@@ -39,10 +39,12 @@ say(refused(lambda: api.upload_folder(repo_id=name, folder_path=sys.argv[1]).oid
 """
 
 
-def start(hub: Hub, code: str, *arguments: object, xet: bool = True, **environment: str) -> subprocess.Popen:
+def start(
+    hub: Hub, code: str, *arguments: object, xet: bool = True, python: str | Path = sys.executable, **environment: str
+) -> subprocess.Popen:
     """Start `code` in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-c", BEGIN + code, *map(str, arguments)],
+        [str(python), "-c", BEGIN + code, *map(str, arguments)],
         env=os.environ | hub.environment(xet=xet) | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -50,10 +52,10 @@ def start(hub: Hub, code: str, *arguments: object, xet: bool = True, **environme
     )
 
 
-def client(hub: Hub, code: str, *arguments: object, xet: bool = True, **environment: str) -> Any:
-    """Run `code` in a process of its own and return what it said."""
-    with start(hub, code, *arguments, xet=xet, **environment) as process:
-        out, errors = process.communicate(timeout=120)
+def client(hub: Hub, code: str, *arguments: object, seconds: float = 120, **how: Any) -> Any:
+    """Run `code` in a process of its own and return what it said; `how` as of `start`."""
+    with start(hub, code, *arguments, **how) as process:
+        out, errors = process.communicate(timeout=seconds)
     assert process.returncode == 0, out + errors
     return json.loads(out.rpartition("SAID ")[2])
 

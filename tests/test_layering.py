@@ -12,7 +12,15 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("curation", "alchemist_hub")
 # The front rooms, and what both packages have to call by the same name: errors and column names.
-SEEN_OF_CURATION = ("curation.dataset", "curation.recipes", "curation.cli", "curation.errors", "curation.records")
+SEEN_OF_CURATION = (
+    "curation.dataset",
+    "curation.recipes",
+    "curation.review",
+    "curation.judge",
+    "curation.cli",
+    "curation.errors",
+    "curation.records",
+)
 
 # The floors of curation, lowest first: a room imports its own floor or one below.
 ROOMS = (
@@ -23,8 +31,8 @@ ROOMS = (
     ("plan", "sources", "verdicts"),
     ("ledger", "explain"),
     ("engines",),
-    ("recipes", "dataset", "calibrate", "materialise", "fit_defects", "rates", "capacity"),
-    ("show",),
+    ("recipes", "dataset", "calibrate", "materialise", "fit_defects", "rates", "capacity", "review", "pack"),
+    ("show", "judge"),
     ("cli",),
 )
 FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[1]
 # Imported under another name than they are installed by.
 MODULE_OF = {"opencv-python-headless": "cv2", "pillow": "PIL", "scikit-learn": "sklearn", "pyyaml": "yaml"}
-OPTIONAL = {"ray", "pyiqa", "bitsandbytes", "xformers"}
+OPTIONAL = {"ray", "pyiqa", "bitsandbytes", "xformers", "spaces"}  # a Space on ZeroGPU has `spaces`
 
 
 def requirements(name: str) -> dict[str, Requirement]:

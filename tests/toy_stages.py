@@ -11,6 +11,7 @@ import pyarrow as pa
 from curation.images import decode_table, to_jpeg
 from curation.plan import Recipe, Step
 from curation.stages.base import Reduction, Resources, Rule, Stage
+from curation.stages.top import Top
 
 
 def append(log: Path | None, lines: list[str]) -> None:
@@ -65,6 +66,21 @@ class Fail(Light):
 
     def __call__(self, table):
         raise LookupError("always")
+
+
+class Glow(Light):
+    """Brightness again, as the score that `curation.stages.top.Top` ranks by."""
+
+    name = "glow"
+    writes = pa.schema([pa.field("impact", pa.float32())])
+    resources = Resources(batch=3)
+
+
+class Glare(Light):
+    """Brightness once more, for a rule against what is too bright."""
+
+    name = "glare"
+    writes = pa.schema([pa.field("glare", pa.float32())])
 
 
 class Width(Stage):
@@ -130,6 +146,19 @@ def recipe(log: Path | None = None, *, bright=0.2, top=0.5, seconds=0.0, **light
                 rules=(Rule(column="impact_rank", op="<=", threshold=top, reason="not the brightest", of_pool=True),),
             ),
             Step(judge=Width(log, seconds)),
+        ),
+    )
+
+
+def ranked_recipe(*, bright=0.2, top=5, glare=2.0) -> Recipe:
+    """Like `recipe`, ranked by the stage that the real ones use."""
+    return Recipe(
+        name="ranked",
+        steps=(
+            Step(judge=Light(), rules=(Rule(column="light", op=">=", threshold=bright, reason="too dark"),)),
+            Step(judge=Glare(), rules=(Rule(column="glare", op="<", threshold=glare, reason="glaring"),)),
+            Step(judge=Glow()),
+            Step(judge=Top(), rules=(Rule(column="impact_rank", op="<=", threshold=top, reason="not the brightest"),)),
         ),
     )
 

@@ -37,6 +37,7 @@ from alchemist_hub.publishing.measured import (
 CARD = "README.md"
 SHEET = "assets/samples.png"
 WIN_RATES = "assets/win_rates.png"
+FIGURE = Path("figures") / "win_rates.png"  # in a report folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +87,7 @@ def write_model_card(
         funnel=funnel,
         pairs=copy_pairs(measured, Path(report), out) if measured else (),
         sheet=_shown(sheet, out, SHEET),
-        win_rates=_shown(Path(report) / "figures" / "win_rates.png" if measured else None, out, WIN_RATES),
+        win_rates=_shown(Path(report) / FIGURE if measured else None, out, WIN_RATES),
         before_after=_before_after(measured, Path(report), out) if measured else (),
     )
     text = str(model_card(spec, facts, evidence))

@@ -1,8 +1,12 @@
-"""`alchemist publish`: data set, models, Space, collection, or all of them; to the Hub, or to a folder first."""
+"""Put data sets, models, the Space and their collection on the Hub; with --dry-run DIR, into a folder to look at first.
+
+Each repository changes by one commit, which its readers see whole. What is there already is not sent again, so that a
+command that was interrupted goes on when it is run again. The token is that of `hf auth login`, or HF_TOKEN.
+"""
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +66,10 @@ def publish_dataset(
     create_pr: CreatePr = False,
     dry_run: DryRun = None,
 ) -> None:
-    """Publish what a curation run froze, with its card, its table of URLs and any further configurations."""
+    """Publish what a curation run froze, with its card, its table of URLs and any further configurations.
+
+    Example: alchemist publish dataset runs/3k --variant 7k=runs/7k/dataset --dry-run tree
+    """
     asked = Asked(org=org, private=private, revision=revision, create_pr=create_pr, dry_run=dry_run)
     with workshop() as folder:
         publish([_dataset(run, variant, folder, org)], asked)
@@ -82,7 +89,12 @@ def publish_model(
     create_pr: CreatePr = False,
     dry_run: DryRun = None,
 ) -> None:
-    """Publish a checkpoint as a diffusers repository with its card; of the miniature, its base too."""
+    """Publish a checkpoint as a diffusers repository with its card; of the miniature, its base too.
+
+    Pickles, training states, files that are none of a pipeline's and whatever looks like a secret are refused.
+
+    Example: alchemist publish model sdxl runs/sdxl --report runs/report --fp16 --dry-run tree
+    """
     asked = Asked(org=org, private=private, revision=revision, create_pr=create_pr, dry_run=dry_run)
     with workshop() as folder:
         publish(_models(key, checkpoint, folder, org, report=report, samples=samples, half=fp16), asked)
@@ -95,7 +107,7 @@ def publish_space(
     create_pr: CreatePr = False,
     dry_run: DryRun = None,
 ) -> None:
-    """Publish the app as a Space, from this checkout."""
+    """Publish the app as a Space, from this checkout: what git knows of it, as it is now."""
     from alchemist_hub.publishing.trees import space_tree
 
     asked = Asked(org=org, private=private, revision=revision, create_pr=create_pr, dry_run=dry_run)
@@ -108,34 +120,45 @@ def publish_collection(
     private: Private = False,
     dry_run: DryRun = None,
 ) -> None:
-    """Collect the paper and everything of ours that is on the Hub on one page."""
+    """Collect the paper and everything of this project that is on the Hub on one page."""
     publish([], Asked(org=org, private=private, dry_run=dry_run), collect=True)
 
 
 def publish_all(
     run: Annotated[list[Path] | None, typer.Option(help="A finished curation run. Repeatable.")] = None,
     checkpoint: Annotated[
-        list[str] | None, typer.Option("--model", help="A checkpoint as KEY=FOLDER; mini alone is the shipped one.")
+        list[str] | None,
+        typer.Option("--model", help="A checkpoint as KEY=FOLDER; mini alone is the shipped one. Repeatable."),
     ] = None,
-    report: Annotated[list[str] | None, typer.Option(help="A report as KEY=FOLDER, for that model's card.")] = None,
+    report: Annotated[
+        list[str] | None, typer.Option(help="A report as KEY=FOLDER, for that model's card. Repeatable.")
+    ] = None,
+    samples: Annotated[list[str] | None, typer.Option(help="A sheet of base and tuned as KEY=PICTURE.")] = None,
     variant: Variant = None,
     fp16: Half = False,
     org: Org = ORGANISATION,
     private: Private = False,
+    revision: Revision = None,
+    create_pr: CreatePr = False,
     dry_run: DryRun = None,
 ) -> None:
-    """Publish data sets, models, Space and collection, in this order; run again, it goes on where it stopped."""
+    """Publish data sets, models, Space and collection, in this order; run again, it goes on where it stopped.
+
+    Example: alchemist publish all --run runs/demo/run --model mini --model sdxl=runs/sdxl --fp16 --dry-run tree
+    """
     from alchemist_hub.publishing.trees import space_tree
 
-    asked, reports = Asked(org=org, private=private, dry_run=dry_run), _by_key(report or [], "--report")
+    asked = Asked(org=org, private=private, revision=revision, create_pr=create_pr, dry_run=dry_run)
+    if variant and len(run or []) != 1:
+        raise PublishError(f"--variant {variant[0]}: expected one --run, whose data set it is a configuration of")
     checkpoints = _by_key(checkpoint or [], "--model")
-    if unclaimed := sorted(set(reports) - set(checkpoints)):
-        raise PublishError(f"--report {unclaimed[0]}: there is no --model {unclaimed[0]} that it could be of")
+    reports = _by_key(report or [], "--report", of=checkpoints)
+    sheets = _by_key(samples or [], "--samples", of=checkpoints)
     with workshop() as folder:
         trees = [_dataset(each, variant, folder / f"run-{index}", org) for index, each in enumerate(run or [])]
         for key, place in checkpoints.items():
-            told = Path(reports[key]) if key in reports else None
-            trees += _models(key, place, folder / key, org, report=told, half=fp16)
+            shown = {"report": reports.get(key), "samples": sheets.get(key)}
+            trees += _models(key, place, folder / key, org, half=fp16, **shown)
         publish([*trees, lambda: space_tree(folder / "space", organisation=org)], asked, collect=True)
 
 
@@ -152,20 +175,25 @@ def publish(trees: "Sequence[Callable[[], Tree]]", asked: Asked, *, collect: boo
     if hub:
         hub.enter()
     made = [make() for make in trees]
+    _refuse_twins(made)
     for tree in made:
         check(tree)
     if hub is None:
         for tree in made:
             console.print(f"{write(tree, asked.dry_run)}: {len(tree.files)} files, {tree.size / 1e6:,.1f} MB")
         if collect:
-            console.print(write_collection([(tree.kind, tree.repository) for tree in made], asked.dry_run))
+            items = [(tree.kind, tree.repository) for tree in made] or ours(asked.org)
+            console.print(write_collection(items, asked.dry_run))
         return
-    target = Target(private=asked.private, revision=asked.revision, create_pr=asked.create_pr)
-    done = [hub.publish(tree, target) for tree in made]
-    if collect:
-        done.append(hub.collect(hub.existing(ours(asked.org)), private=asked.private))
-    for each in done:
-        console.print(line(each))
+    target, done = Target(private=asked.private, revision=asked.revision, create_pr=asked.create_pr), []
+    try:
+        for tree in made:
+            done.append(hub.publish(tree, target))
+        if collect:
+            done.append(hub.collect(hub.existing(ours(asked.org)), private=asked.private))
+    finally:  # what is there is told, also where the next one was refused
+        for each in done:
+            console.print(line(each))
 
 
 def ours(org: str) -> list[tuple[str, str]]:
@@ -188,8 +216,11 @@ def write_collection(items: Sequence[tuple[str, str]], folder: Path) -> Path:
     rows = [{"type": kind, "id": name} for kind, name in [("paper", PAPER), *items]]
     path = folder / "collection.json"
     told = {"title": COLLECTION, "description": DESCRIPTION, "items": rows}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise PublishError(f"{path} cannot be written: {error.strerror}; name another --dry-run folder") from error
     return path
 
 
@@ -216,7 +247,14 @@ def _dataset(run: Path, variant: list[str] | None, folder: Path, org: str) -> "C
 
 
 def _models(
-    key: str, checkpoint: str, folder: Path, org: str, *, report: Path | None, samples: Path | None = None, half: bool
+    key: str,
+    checkpoint: str,
+    folder: Path,
+    org: str,
+    *,
+    report: str | Path | None,
+    samples: str | Path | None,
+    half: bool,
 ) -> "list[Callable[[], Tree]]":
     """Return what makes a model's repository, and for the miniature those of its base and its prompts."""
     from alchemist_hub.publishing.trees import base_tree, model_tree, prompts_tree
@@ -233,13 +271,24 @@ def _models(
     return trees
 
 
-def _by_key(pairs: Sequence[str], option: str) -> dict[str, str]:
-    """Parse KEY=FOLDER, or mini alone for --model. Raises PublishError, ModelError."""
+def _by_key(pairs: Sequence[str], option: str, *, of: Container[str] = MODELS) -> dict[str, str]:
+    """Parse KEY=PLACE, or mini alone for --model; only keys in `of` make sense. Raises PublishError, ModelError."""
     found: dict[str, str] = {}
     for pair in pairs:
-        key, equals, folder = pair.partition("=")
+        key, equals, place = pair.partition("=")
         model(key)
-        if key in found or not (folder or (option == "--model" and key == "mini" and not equals)):
-            raise PublishError(f"{option} {pair}: expected KEY=FOLDER, each key once")
-        found[key] = folder
+        if key not in of:
+            raise PublishError(f"{option} {pair}: there is no --model {key} that it could be of")
+        if key in found or not (place or (option == "--model" and key == "mini" and not equals)):
+            raise PublishError(f"{option} {pair}: expected KEY=PLACE, each key once")
+        found[key] = place
     return found
+
+
+def _refuse_twins(trees: "Sequence[Tree]") -> None:
+    """Raise PublishError where two trees would be one repository, of which the second would replace the first."""
+    names = [(tree.kind, tree.repository) for tree in trees]
+    for kind, name in names:
+        if names.count((kind, name)) > 1:
+            advice = "; publish one, and the other as its --variant NAME=FOLDER" if kind == "dataset" else ""
+            raise PublishError(f"two of these would be the {kind} {name}{advice}")

@@ -55,6 +55,15 @@ class Passage:
     version: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What a card tells of a frozen data set and of the run that chose it. `described` is dataset.json."""
+
+    described: Mapping[str, Any]
+    passages: Sequence[Passage]
+    configurations: Sequence[Configuration]
+
+
 def write_dataset_card(
     dataset_folder: str | Path,
     run_folder: str | Path,
@@ -70,6 +79,22 @@ def write_dataset_card(
     files); `urls` is the parquet file of the configuration without images. Raises EvaluationError where the data set
     is not what the run keeps, and LedgerError for folders that are neither.
     """
+    evidence = evidence_of(dataset_folder, run_folder, variants=variants, urls=urls)
+    facts = read_dataset_facts(evidence.described["recipe"]["name"]).published_by(organisation)
+    out = Path(out_folder)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / CARD).write_text(str(dataset_card(facts, evidence)), encoding="utf-8")
+    return out / CARD
+
+
+def evidence_of(
+    dataset_folder: str | Path,
+    run_folder: str | Path,
+    *,
+    variants: Mapping[str, str | Path] | None = None,
+    urls: str | Path | None = None,
+) -> Evidence:
+    """Read what a card tells; parameters and errors as of `write_dataset_card`."""
     described = dataset.describe(dataset_folder)
     passages = funnel_of(run_folder, described)
     configurations = [configuration(DEFAULT, dataset_folder)]
@@ -78,26 +103,17 @@ def write_dataset_card(
         configurations.append(configuration(name, folder, place="data" if is_same else name))
     if urls is not None:
         configurations.append(_configuration(URLS, f"{URLS}/train.parquet", [Path(urls)]))
-    facts = read_dataset_facts(described["recipe"]["name"]).published_by(organisation)
-    out = Path(out_folder)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / CARD).write_text(str(dataset_card(facts, described, passages, configurations)), encoding="utf-8")
-    return out / CARD
+    return Evidence(described=described, passages=passages, configurations=configurations)
 
 
-def dataset_card(
-    facts: DatasetFacts,
-    described: Mapping[str, Any],
-    passages: Sequence[Passage],
-    configurations: Sequence[Configuration],
-) -> DatasetCard:
-    """Return a card that holds only what it is given. `described` is dataset.json."""
-    outline = Outline.from_json(described["recipe"])
+def dataset_card(facts: DatasetFacts, evidence: Evidence) -> DatasetCard:
+    """Return a card that holds only what it is given."""
+    outline, configurations = Outline.from_json(evidence.described["recipe"]), evidence.configurations
     context = {
         "card_data": card_data(facts, configurations).to_yaml(),
         "facts": facts,
-        "described": described,
-        "passages": passages,
+        "described": evidence.described,
+        "passages": evidence.passages,
         "configurations": configurations,
         "columns": {name: _meaning(name, facts, outline) for name in configurations[0].features},
         "recipe": outline.name,
@@ -219,4 +235,4 @@ def _meaning(column: str, facts: DatasetFacts, outline: Outline) -> str:
     if column in facts.columns:
         return facts.columns[column]
     step = next((step.name for step in outline.steps if column in step.columns), None)
-    return f"score of the step {step}" if step else "further column of the source"
+    return f"written by the step {step}" if step else "further column of the source"

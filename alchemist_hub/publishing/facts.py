@@ -7,7 +7,7 @@ are rendered here, with what a caller measured.
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import jinja2
 import yaml
@@ -41,7 +41,7 @@ class ModelFacts:
     limits: list[str]
     licence_note: str | None = None
 
-    def published_by(self, organisation: str) -> Self:
+    def published_by(self, organisation: str) -> "ModelFacts":
         """Return these facts with this project's own repositories in another organisation."""
         prompts = self.prompts_dataset
         return replace(
@@ -72,7 +72,7 @@ class DatasetFacts:
     licence_note: str
     removal: str
 
-    def published_by(self, organisation: str) -> Self:
+    def published_by(self, organisation: str) -> "DatasetFacts":
         """Return these facts with the data set in another organisation."""
         return replace(self, repository=_moved(self.repository, organisation))
 
@@ -107,6 +107,7 @@ def render(template: str, context: Mapping[str, Any], folder: Path = CARDS) -> s
         "duration": duration,
         "energy": energy,
         "cell": cell,
+        "amount": amount,
     }
     return environment.get_template(template).render(context)
 
@@ -121,6 +122,11 @@ def duration(seconds: float) -> str:
 def energy(kwh: float) -> str:
     """Return kilowatt hours as people read them, small ones as watt hours; two digits, as an estimate has no more."""
     return f"{kwh * 1000:.2g} Wh" if kwh < 0.1 else f"{kwh:.2g} kWh" if kwh < 100 else f"{kwh:,.0f} kWh"
+
+
+def amount(count: int) -> str:
+    """Return a large number as people say it: "10 million", "8.1 billion"."""
+    return f"{count / 1e9:.1f} billion" if count >= 1e9 else f"{count / 1e6:.0f} million"
 
 
 def cell(text: str) -> str:

@@ -5,6 +5,7 @@ sent again: the Hub is asked for its tree first. What fails for a reason that pa
 """
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from alchemist_hub.errors import PublishError
 from alchemist_hub.publishing.trees import Tree
 
 MARK = "alchemist"  # the tag by which a card says that it comes from here
-GIVEN = {".gitattributes", "README.md"}  # what the Hub itself puts into a new repository
+README = "README.md"
+GIVEN = {".gitattributes", README}  # what the Hub itself puts into a new repository
 PAPER = "2505.19297"
 COLLECTION = "Alchemist: public text-to-image data, turned into gold"
 DESCRIPTION = "The paper, the open implementation's data set, its fine-tuned models and the app that compares them."
@@ -28,6 +30,7 @@ TRIES = 6
 PASSING = {408, 412, 429, 500, 502, 503, 504}  # 412: somebody else has committed since the tree was read
 LONGEST_WAIT = 60.0  # seconds
 Result = TypeVar("Result")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +148,37 @@ class Hub:
             )
         ]
 
+    def append(self, name: str, files: Mapping[str, bytes], card: str) -> str:
+        """Add `files` (path -> content) to the data set `name`, made where there is none; return the commit.
+
+        Nothing that is there is changed or taken away, and a file that is there with this content is not sent again.
+        `card` is for a data set without one. Raises PublishError, also where a path is taken by another content.
+        """
+        self._patiently(
+            lambda: self._api.create_repo(name, repo_type="dataset", private=True, exist_ok=True), f"making {name}"
+        )
+        return self._patiently(lambda: self._append(name, files, card), f"adding to {name}")
+
+    def _append(self, name: str, files: Mapping[str, bytes], card: str) -> str:
+        """One attempt: see what is there, add the rest in one commit."""
+        parent = self._api.repo_info(name, repo_type="dataset").sha
+        wanted = {**files, README: card.encode()}
+        found = self._api.get_paths_info(name, list(wanted), repo_type="dataset", revision=parent)
+        there = {entry.path: entry for entry in found if isinstance(entry, RepoFile)}
+        if taken := [path for path in files if path in there and not _holds(files[path], there[path])]:
+            raise PublishError(f"{name} holds another {taken[0]}: votes are only ever added")
+        missing = {path: content for path, content in wanted.items() if path not in there}
+        if set(missing) <= {README}:
+            return parent
+        made = self._api.create_commit(
+            name,
+            [CommitOperationAdd(path, content) for path, content in missing.items()],
+            commit_message="Add votes",
+            repo_type="dataset",
+            parent_commit=parent,
+        )
+        return made.oid
+
     def _refuse_foreign(self, tree: Tree) -> None:
         """Raise PublishError where a repository of that name holds something that was not published from here."""
         info = self._patiently(
@@ -226,11 +260,32 @@ def _is_same(file: Path, there: RepoFile) -> bool:
     """Whether a local file is the one in the repository."""
     if file.stat().st_size != there.size:
         return False
-    digest = hashlib.sha256() if there.lfs else hashlib.sha1(b"blob %d\0" % there.size)
+    digest = _digest_of(there)
     with file.open("rb") as stream:
         while piece := stream.read(1 << 20):
             digest.update(piece)
-    return digest.hexdigest() == (there.lfs.sha256 if there.lfs else there.blob_id)
+    return digest.hexdigest() == _id(there)
+
+
+def _digest_of(there: RepoFile) -> Any:
+    """Return the hash, still empty, that the Hub names this file by."""
+    return hashlib.sha256() if there.lfs else hashlib.sha1(b"blob %d\0" % there.size)
+
+
+def _id(there: RepoFile) -> str:
+    return there.lfs.sha256 if there.lfs else there.blob_id
+
+
+def _holds(content: bytes, there: RepoFile) -> bool:
+    """Whether the file in the repository has this content."""
+    digest = _digest_of(there)
+    digest.update(content)
+    return len(content) == there.size and digest.hexdigest() == _id(there)
+
+
+def append_to_dataset(repository: str, files: Mapping[str, bytes], card: str) -> str:
+    """Add files to a data set on the Hub of HF_ENDPOINT; as `Hub.append`, with a session of its own."""
+    return Hub(repository.partition("/")[0], say=log.info).append(repository, files, card)
 
 
 def _told(error: HfHubHTTPError, status: int | None) -> str:

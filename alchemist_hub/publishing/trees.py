@@ -20,6 +20,7 @@ from alchemist_hub.errors import PublishError
 from alchemist_hub.evaluation.results import read_report
 from alchemist_hub.models import local_folder, model, pipeline_class
 from alchemist_hub.publishing.cards import write_model_card
+from alchemist_hub.publishing.compatible import write_compatible
 from alchemist_hub.publishing.dataset_card import URLS, write_dataset_card
 from alchemist_hub.publishing.facts import CARDS, ORGANISATION, read_dataset_facts, read_model_facts, render
 from alchemist_hub.publishing.halves import write_half
@@ -31,7 +32,7 @@ CHECKOUT = CARDS.parent
 SPACE = "alchemist-hub"
 SPACE_FILES = ("app.py", "requirements.txt", "LICENSE")
 PACKAGES = ("alchemist_hub", "curation")
-LEFT_OUT = {"__pycache__", ".DS_Store"}
+LEFT_OUT = {"__pycache__", ".DS_Store", ".gitattributes", ".cache"}  # the last two: what a download from the Hub leaves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +55,8 @@ def model_tree(
     workshop: Path,
     *,
     organisation: str = ORGANISATION,
-    report: Path | None = None,
-    samples: Path | None = None,
+    report: str | Path | None = None,
+    samples: str | Path | None = None,
     half: bool = False,
 ) -> Tree:
     """Return a checkpoint's repository: pipeline, training.json, card; with `half` also an fp16 variant.
@@ -65,10 +66,10 @@ def model_tree(
     """
     folder, spec = local_folder(checkpoint), model(key)
     repository = read_model_facts(key).published_by(organisation).repository
-    files = _below(folder)
     _of_class(folder, spec.pipeline, key)
+    files = _pipeline(folder, workshop / "compatible")
     if half:
-        write_half(folder, workshop / "fp16")
+        write_half(files, workshop / "fp16")
         files |= _below(workshop / "fp16")
     card = write_model_card(key, folder, workshop / "card", report, samples, organisation=organisation)
     return Tree(kind="model", repository=repository, files=files | _below(card.parent))
@@ -78,7 +79,8 @@ def base_tree(workshop: Path, *, organisation: str = ORGANISATION) -> Tree:
     """Return the repository of the miniature's base, the only base that this project publishes."""
     facts, folder = read_model_facts("mini").published_by(organisation), Path(model("mini").base)
     card = _written(workshop / "base" / "README.md", render("miniature-base.md.j2", {"facts": facts}))
-    return Tree(kind="model", repository=facts.base_model, files=_below(folder) | {"README.md": card})
+    files = _pipeline(folder, workshop / "base" / "compatible")
+    return Tree(kind="model", repository=facts.base_model, files=files | {"README.md": card})
 
 
 def dataset_tree(
@@ -104,7 +106,7 @@ def dataset_tree(
     return Tree(kind="dataset", repository=facts.repository, files=files)
 
 
-def prompts_tree(report: Path, workshop: Path, *, organisation: str = ORGANISATION) -> Tree:
+def prompts_tree(report: str | Path, workshop: Path, *, organisation: str = ORGANISATION) -> Tree:
     """Return the data set of a report's prompts, which the results in the miniature's card refer to."""
     facts, measured = read_model_facts("mini").published_by(organisation), read_report(report)
     if facts.prompts_dataset is None:
@@ -152,10 +154,17 @@ def write(tree: Tree, folder: Path) -> Path:
     return place
 
 
+def _pipeline(folder: Path, workshop: Path) -> dict[str, Path]:
+    """Return every file of a pipeline, as clients of all ages read it."""
+    files = _below(folder)
+    write_compatible(files, workshop)
+    return files | _below(workshop)
+
+
 def _below(folder: Path) -> dict[str, Path]:
     """Return every file below a folder: relative path -> file."""
-    found = sorted(path for path in folder.rglob("*") if path.is_file() and not LEFT_OUT & set(path.parts))
-    return {path.relative_to(folder).as_posix(): path for path in found}
+    found = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {place.as_posix(): path for place, path in found.items() if not LEFT_OUT & set(place.parts)}
 
 
 def _tracked(files: Mapping[str, Path]) -> dict[str, Path]:

@@ -120,9 +120,7 @@ def train(
         average.load(snapshot.average)
         checkpoint.restore_optimizer(optimizer, list(weights), sharding.parts(snapshot.optimizer, weights))
 
-    with journal(
-        out, steps=recipe.steps, done=step, shown=progress, tensorboard=tensorboard, first=first
-    ) as tell:
+    with journal(out, steps=recipe.steps, done=step, shown=progress, tensorboard=tensorboard, first=first) as tell:
         while step < recipe.steps:
             draws = draw(recipe, step, timesteps=len(schedule.level_T), numbers=encodings.numbers)
             loss_sum = torch.zeros((), device=device)

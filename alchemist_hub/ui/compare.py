@@ -1,196 +1,198 @@
 """The Compare tab: one prompt and one seed, painted by a base model and by its tuned sibling."""
 
 import random
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import AsyncIterator
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
-from alchemist_hub.errors import HubError
-from alchemist_hub.ui.live import SIDES, Settings, View, finish, watch
+from alchemist_hub.ui import history
+from alchemist_hub.ui.asked import EXAMPLES, LAST_SEED, LINKED, checked, example, linked, refusal
+from alchemist_hub.ui.form import Form, Result, lay_out, notice
+from alchemist_hub.ui.live import SIDES, Settings, View
+from alchemist_hub.ui.moments import Painter, moments, painter
 from alchemist_hub.ui.result import finished, line, unfinished
 from alchemist_hub.ui.services import PairLoader, Services
+from alchemist_hub.ui.visits import Visits
 
-LONGEST_PROMPT = 500  # characters; the model's own limit, in tokens, comes on top
-STEPS = (2, 50)
-GUIDANCE = (1.0, 15.0)
-LAST_SEED = 2**31 - 1
-EXAMPLES = (
-    "Mars rises on the horizon.",
-    "a photo of the moon over a lake at night",
-    "an oil painting of mountains at sunset",
-    "a watercolour of a village at dawn",
-    "saturn rising over the desert at night",
-    "pixel art of a city at night, detailed",
-)
-FIRST_SEED = 7
-RUNNING = {"queue": True, "concurrency_id": "painting", "concurrency_limit": 1, "show_progress": "hidden"}
+# Whose turn it is is decided in turns.py, which can tell how long it takes; Gradio starts every comparison at once.
+RUNNING = {"queue": True, "concurrency_limit": None, "show_progress": "hidden"}
+PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
+WATCHED = RUNNING | PRIVATE
+
+COPY_LINK = """
+(prompt, negative, seed, steps, guidance, model) => {
+  const link = new URL(window.location.pathname, window.location.origin);
+  for (const [name, value] of Object.entries({prompt, negative, seed, steps, guidance, model}))
+    if (value !== '' && value !== null) link.searchParams.set(name, value);
+  const told = text => {
+    const button = document.querySelector('#share');
+    button.textContent = text;
+    setTimeout(() => { button.textContent = 'Copy link'; }, 2000);
+  };
+  const byHand = () => window.prompt('Copy this link', link.href);
+  if (!navigator.clipboard) byHand();
+  else navigator.clipboard.writeText(link.href).then(() => told('Link copied'), byHand);
+  return [];
+}
+"""
 
 
 def build_compare(page: gr.Blocks, services: Services) -> None:
     """Lay out the tab inside `page`, which is open, and connect it. API name: `/compare`."""
-    first = next(iter(services.pairs.values()))
-    with gr.Row(elem_classes="compare"):
-        with gr.Column(scale=2, min_width=300, elem_classes="controls"):
-            prompt = gr.Textbox(
-                EXAMPLES[0], label="Prompt", lines=1, max_lines=4, max_length=LONGEST_PROMPT, elem_id="prompt"
-            )
-            with gr.Row(elem_classes="actions"):
-                start = gr.Button("Compare", variant="primary", elem_id="start", scale=3, min_width=120)
-                cancel = gr.Button("Cancel", interactive=False, elem_id="cancel", scale=1, min_width=90)
-            with gr.Column(elem_classes="try"):
-                gr.Examples([[text] for text in EXAMPLES], prompt, label="Try", elem_id="examples")
-            with gr.Group(elem_classes="settings"):
-                model = gr.Dropdown(
-                    [(loader.spec.name, key) for key, loader in services.pairs.items()],
-                    value=first.spec.key,
-                    label="Model",
-                    visible=len(services.pairs) > 1,
-                )
-                with gr.Row():
-                    seed = gr.Number(
-                        FIRST_SEED, label="Seed", precision=0, minimum=0, maximum=LAST_SEED, min_width=110,
-                        elem_id="seed",
-                    )  # fmt: skip
-                    fresh = gr.Checkbox(False, label="New each time", min_width=110, elem_id="fresh")
-                steps = gr.Slider(*STEPS, value=first.spec.steps, step=1, label="Steps", elem_id="steps")
-                guidance = gr.Slider(*GUIDANCE, value=first.spec.guidance, step=0.5, label="Guidance")
-                negative = gr.Textbox("", label="Negative prompt", placeholder="what to keep away from, if anything")
-        with gr.Column(scale=5, min_width=300, elem_classes="result"):
-            notice = gr.HTML(_notice(first))
-            with gr.Tabs(elem_classes="views"):
-                with gr.Tab("Side by side"), gr.Row(elem_classes="pictures"):
-                    shown = [_picture(side) for side in SIDES]
-                with gr.Tab("Slider"):
-                    slider = gr.ImageSlider(
-                        label="Base left, tuned right", interactive=False, buttons=["fullscreen"], max_height=640,
-                        elem_id="slider",
-                    )  # fmt: skip
-            status = gr.HTML(line("Ready."), elem_id="status")
-            with gr.Row(elem_classes="saves"):
-                saves = [_save_button(side) for side in SIDES]
+    form, result = lay_out(services)
+    paint, visits = painter(services), Visits()
+    changed = [*result.shown, *result.past, form.seed, *form.buttons, result.clear]
 
-    asked = [prompt, negative, seed, steps, guidance, model]
-    result, controls = [*shown, slider, status, *saves], [seed, start, cancel]
+    async def compare_live(
+        prompt: Any, negative: Any, seed: Any, steps: Any, guidance: Any, model: Any, locked: Any, kept: Any,
+        request: gr.Request,
+    ) -> AsyncIterator[list[Any]]:  # fmt: skip
+        seed = seed if locked else random.randrange(LAST_SEED)
+        settings, loader = checked(prompt, negative, seed, steps, guidance), _loader(services, model)
+        async for values in visits.latest(request, show_comparison(services, paint, settings, loader, kept)):
+            yield values
 
-    def compare_live(
-        prompt: str, negative: str, seed: int, steps: int, guidance: float, model: str, fresh: bool
-    ) -> Iterator[list[Any]]:
-        seed = random.randrange(LAST_SEED) if fresh else seed
-        yield from show_comparison(services, prompt, negative, seed, steps, guidance, model)
+    async def open_page(
+        prompt: Any, negative: Any, seed: Any, steps: Any, guidance: Any, model: Any, kept: Any,
+        request: gr.Request,
+    ) -> AsyncIterator[list[Any]]:  # fmt: skip
+        settings, loader = checked(prompt, negative, seed, steps, guidance), _loader(services, model)
+        record = settings != example(loader.spec)  # what every visitor finds is nobody's history
+        showing = show_comparison(services, paint, settings, loader, kept, record=record)
+        async for values in visits.latest(request, showing):
+            yield values
 
-    running = gr.on(
-        [start.click, prompt.submit], compare_live, [*asked, fresh], [*result, *controls],
-        api_visibility="private", **RUNNING,
+    def arrive(kept: Any, request: gr.Request) -> list[Any]:
+        return _arrive(services, kept, dict(request.query_params))
+
+    inputs = [*form.asked, form.locked, result.kept]
+    asked = gr.on([form.start.click, form.prompt.submit], compare_live, inputs, changed, **WATCHED)
+    arrived = page.load(
+        arrive,
+        result.kept,
+        [*form.asked, result.notice, result.history, result.clear],
+        **PRIVATE,
+    )
+    picked = form.examples.click(
+        lambda index, model: _example(services, index, model), [form.examples, form.model], [*form.asked, form.locked],
+        **PRIVATE,
     )  # fmt: skip
-    running.failure(lambda: _rest("Nothing painted."), None, [status, start, cancel], api_visibility="private")
-    cancel.click(
-        lambda: _rest("Cancelled."), None, [status, start, cancel],
-        cancels=[running], queue=False, api_visibility="private",
-    )  # fmt: skip
-    model.change(lambda key: _of_model(services.pairs[key]), model, [steps, guidance, notice], api_visibility="private")
-    page.load(lambda: opening(first), None, result, api_visibility="private", **RUNNING)
-    _add_endpoint(services, asked)
+    chosen = result.history.select(_chosen(services), result.kept, [*form.asked, form.locked], **PRIVATE)
+    shows = [asked, arrived.then(open_page, [*form.asked, result.kept], changed, **WATCHED)]
+    shows += [ready.success(compare_live, inputs, changed, **WATCHED) for ready in (picked, chosen)]
+    for show in shows:
+        show.failure(lambda: _rest("Nothing painted."), None, [result.status, *form.buttons], **PRIVATE)
+    form.cancel.click(
+        lambda: _rest("Cancelled."), None, [result.status, *form.buttons], cancels=shows, queue=False, **PRIVATE
+    )
+    _connect_rest(form, result, services)
+    _add_endpoint(services, paint, form)
 
 
-def show_comparison(
-    services: Services, prompt: str, negative: str, seed: int, steps: int, guidance: float, model: str
-) -> Iterator[list[Any]]:
-    """Yield the page's values while both sides are painted: pictures, slider, status, downloads, seed, buttons."""
-    loader = services.pairs[model]
-    settings = checked(prompt, negative, seed, steps, guidance)
-    busy = [settings.seed, gr.Button(interactive=False), gr.Button(interactive=True)]
+async def show_comparison(
+    services: Services, paint: Painter, settings: Settings, loader: PairLoader, kept: Any, *, record: bool = True
+) -> AsyncIterator[list[Any]]:
+    """Yield the page's values while both sides are painted: what is shown, history, seed, buttons, clear."""
+    busy = [settings.seed, gr.Button(interactive=False), gr.Button(interactive=True), gr.skip()]
     idle = [gr.skip(), gr.Button(interactive=True), gr.Button(interactive=False)]
-    hidden = [gr.DownloadButton(visible=False)] * len(SIDES)
-    yield [None, None, None, line(f"Loading {loader.spec.name}"), *hidden, *busy]
-    before = View()
-    try:
-        pair = loader.pair()
-        _check_length(pair.base.tokenizer, settings.prompt)
-        for view in watch(pair, settings):
-            if view.painting is not None:
-                yield [*unfinished(view, before, settings), gr.skip(), gr.skip(), gr.skip()]
-            before = view
-    except HubError as error:
-        raise gr.Error(str(error), print_exception=False) from error
-    yield [*finished(before, settings, loader), *idle]
+    still, same = [gr.skip()] * 4, [gr.skip()] * 2
+    blank = [None, None, None]
+    yield [*[gr.skip()] * 3, line("Getting ready"), *same, *same, *busy]
+    before, begun = View(), False
+    async for moment in moments(services, paint, loader.spec.key, settings):
+        if isinstance(moment, View) and moment.painting is None:
+            before = moment
+            continue
+        if not begun:
+            yield [*blank, gr.skip(), *[gr.DownloadButton(visible=False)] * 2, *same, *still]
+            begun = True
+        if isinstance(moment, str):
+            yield [*[gr.skip()] * 3, line(moment), *same, *same, *still]
+        else:
+            yield [*unfinished(moment, before, settings), *same, *still]
+            before = moment
+    records = history.recorded(kept, before, settings, loader.spec.key) if record else history.read(kept)
+    past = [records, history.shown(records)]
+    yield [*finished(before, settings, loader, earlier=not begun), *past, *idle, gr.Button(visible=bool(records))]
 
 
-def opening(loader: PairLoader) -> list[Any]:
-    """Return the result a visitor finds: the first example, painted once for all visitors."""
-    settings = checked(EXAMPLES[0], "", FIRST_SEED, loader.spec.steps, loader.spec.guidance)
-    try:
-        return finished(_painted_once(loader, settings), settings, loader)
-    except HubError as error:
-        raise gr.Error(str(error), print_exception=False) from error
+def _arrive(services: Services, kept: Any, parameters: dict[str, str]) -> list[Any]:
+    """Return what a visitor finds in the form, by the share link that was opened or the first example; and history."""
+    loader = next(iter(services.pairs.values()))
+    settings = example(loader.spec)
+    if any(name in parameters for name in LINKED):
+        try:
+            loader = _loader(services, parameters.get("model", loader.spec.key))
+            settings = linked(parameters, loader.spec)
+        except gr.Error as error:
+            gr.Warning(f"This link cannot be shown. {error.message}", title="Link")
+            settings = example(loader.spec)
+    records = history.read(kept)
+    return [*_form_values(settings, loader), notice(loader), history.shown(records), gr.Button(visible=bool(records))]
 
 
-@lru_cache(maxsize=4)
-def _painted_once(loader: PairLoader, settings: Settings) -> View:
-    return finish(loader.pair(), settings)
+def _example(services: Services, index: Any, model: Any) -> list[Any]:
+    loader = _loader(services, model)
+    if not isinstance(index, int) or not 0 <= index < len(EXAMPLES):
+        raise refusal("There is no such example.")
+    return [*_form_values(example(loader.spec, EXAMPLES[index]), loader), True]
 
 
-def checked(prompt: str, negative: str, seed: int, steps: int, guidance: float) -> Settings:
-    """Return the settings; raises `gr.Error`, one line, when they cannot be painted."""
-    prompt, negative = (prompt or "").strip(), (negative or "").strip()
-    if not prompt:
-        raise _refusal("The prompt is empty: write what the picture should show, or pick an example.")
-    for name, text in (("prompt", prompt), ("negative prompt", negative)):
-        if len(text) > LONGEST_PROMPT:
-            raise _refusal(f"The {name} has {len(text)} characters; at most {LONGEST_PROMPT} are read.")
-    for name, value, (low, high) in (
-        ("Seed", seed, (0, LAST_SEED)),
-        ("Steps", steps, STEPS),
-        ("Guidance", guidance, GUIDANCE),
-    ):
-        if value is None or not low <= value <= high:
-            raise _refusal(f"{name} has to be between {low:g} and {high:g}; {value} arrived.")
-    return Settings(prompt=prompt, negative=negative, seed=int(seed), steps=int(steps), guidance=float(guidance))
+def _chosen(services: Services) -> Any:
+    def choose(kept: Any, event: gr.EventData) -> list[Any]:
+        """Return the form of a comparison in the history, its seed locked."""
+        found = history.chosen(kept, event._data.get("index") if isinstance(event._data, dict) else None)
+        if found is None:
+            raise refusal("This comparison is no longer in the history.")
+        settings, key = found
+        return [*_form_values(settings, _loader(services, key)), True]
+
+    return choose
 
 
-def _add_endpoint(services: Services, asked: list[gr.components.Component]) -> None:
+def _form_values(settings: Settings, loader: PairLoader) -> list[Any]:
+    return [*(getattr(settings, name) for name in LINKED[:-1]), loader.spec.key]
+
+
+def _loader(services: Services, key: Any) -> PairLoader:
+    if not isinstance(key, str) or key not in services.pairs:
+        raise refusal(f"There is no such model; the models are {', '.join(services.pairs)}.")
+    return services.pairs[key]
+
+
+def _connect_rest(form: Form, result: Result, services: Services) -> None:
+    """Connect what paints nothing: model choice, share link, clearing the history."""
+    form.model.change(
+        lambda key: _of_model(_loader(services, key)), form.model,
+        [form.steps, form.guidance, result.notice, form.start], **PRIVATE,
+    )  # fmt: skip
+    result.share.click(None, form.asked, None, js=COPY_LINK, **PRIVATE)
+    result.clear.click(
+        lambda: [[], history.shown([]), gr.Button(visible=False)], None, [*result.past, result.clear], **PRIVATE
+    )
+
+
+def _add_endpoint(services: Services, paint: Painter, form: Form) -> None:
     """Add `/compare`: the same inputs, with defaults, and the two pictures as they were painted."""
 
-    def compare(
+    async def compare(
         prompt: str, negative: str, seed: int, steps: int, guidance: float, model: str
-    ) -> tuple[Image.Image, Image.Image]:
-        """Paint one prompt and seed with a base model and its tuned sibling; returns both pictures, base first."""
-        settings = checked(prompt, negative, seed, steps, guidance)
-        try:
-            pair = services.pairs[model].pair()
-            _check_length(pair.base.tokenizer, settings.prompt)
-            view = finish(pair, settings)
-        except HubError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+    ) -> tuple[Image.Image | None, Image.Image | None]:
+        """Paint one prompt and seed with a base model and its tuned sibling.
+
+        Returns both pictures, base first; None for one that the safety filter hides.
+        """
+        settings, loader = checked(prompt, negative, seed, steps, guidance), _loader(services, model)
+        async for moment in moments(services, paint, loader.spec.key, settings):
+            view = moment
         return view.base, view.tuned
 
     with gr.Row(visible=False):
         trigger = gr.Button()
         answers = [gr.Image(label=side, type="pil", format="png") for side in SIDES]
-    trigger.click(compare, asked, answers, api_name="compare", **RUNNING)
-
-
-def _picture(side: str) -> gr.Image:
-    return gr.Image(
-        label=side.capitalize(), interactive=False, buttons=["fullscreen"], min_width=140, elem_id=side,
-        elem_classes="picture", alt_text=f"picture of the {side} model",
-    )  # fmt: skip
-
-
-def _save_button(side: str) -> gr.DownloadButton:
-    return gr.DownloadButton(f"Save {side}", visible=False, size="sm", min_width=120, elem_id=f"save-{side}")
-
-
-def _refusal(message: str) -> gr.Error:
-    return gr.Error(message, title="Not painted", print_exception=False)
-
-
-def _check_length(tokenizer: Any, prompt: str) -> None:
-    tokens = len(tokenizer(prompt).input_ids)
-    if tokens > tokenizer.model_max_length:
-        raise _refusal(f"The prompt has {tokens} tokens; this model reads {tokenizer.model_max_length}. Shorten it.")
+    trigger.click(compare, form.asked, answers, api_name="compare", **RUNNING)
 
 
 def _rest(message: str) -> list[Any]:
@@ -198,8 +200,4 @@ def _rest(message: str) -> list[Any]:
 
 
 def _of_model(loader: PairLoader) -> list[Any]:
-    return [loader.spec.steps, loader.spec.guidance, _notice(loader)]
-
-
-def _notice(loader: PairLoader) -> str:
-    return f'<p class="notice">{loader.notice}</p>' if loader.notice else ""
+    return [loader.spec.steps, loader.spec.guidance, notice(loader), gr.Button(interactive=not loader.blocked)]

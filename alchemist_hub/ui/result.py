@@ -10,12 +10,13 @@ from typing import Any
 
 import gradio as gr
 from gradio.utils import get_upload_folder
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from alchemist_hub.ui.live import SIDES, Settings, View
 from alchemist_hub.ui.services import PairLoader
 
+HIDDEN = "Hidden by the safety filter"
 SHOWN_SIDE = 512  # pixels; smaller pictures are enlarged for the page, downloads stay as they were painted
 
 
@@ -28,13 +29,25 @@ def unfinished(view: View, before: View, settings: Settings) -> list[Any]:
     return [*pictures, gr.skip(), progress(view, settings.steps), *(gr.skip() for _ in SIDES)]
 
 
-def finished(view: View, settings: Settings, loader: PairLoader) -> list[Any]:
-    """Values of pictures, slider, status and downloads once both sides are there."""
-    pictures = [picture_file(getattr(view, side)) for side in SIDES]
+def finished(view: View, settings: Settings, loader: PairLoader, *, earlier: bool = False) -> list[Any]:
+    """Values of pictures, slider, status and downloads once both sides are there; `earlier`: painted before."""
+    pictures = [picture_file(getattr(view, side) or notice_picture()) for side in SIDES]
     downloads = [
-        gr.DownloadButton(value=download_file(side, view, settings, loader.spec.key), visible=True) for side in SIDES
+        gr.DownloadButton(visible=False)
+        if side in view.hidden
+        else gr.DownloadButton(value=download_file(side, view, settings, loader.spec.key), visible=True)
+        for side in SIDES
     ]
-    return [*pictures, tuple(pictures), summary(view, settings, loader), *downloads]
+    slider = tuple(pictures) if view.complete else None
+    return [*pictures, slider, summary(view, settings, loader, earlier=earlier), *downloads]
+
+
+def notice_picture() -> Image.Image:
+    """Return what stands in the place of a hidden picture: words on plain ground, which no model painted."""
+    ground = Image.new("RGB", (SHOWN_SIDE, SHOWN_SIDE), "#3a4353")
+    draw, centre = ImageDraw.Draw(ground), SHOWN_SIDE / 2
+    draw.text((centre, centre), HIDDEN, fill="#eeece5", anchor="mm", font=ImageFont.load_default(size=26))
+    return ground
 
 
 def enlarged(picture: Image.Image, side: int = SHOWN_SIDE) -> Image.Image:
@@ -61,7 +74,7 @@ def download_file(side: str, view: View, settings: Settings, model: str) -> str:
 
 
 def line(content: str) -> str:
-    """Return one line of status; screen readers read it out when it changes."""
+    """Return one line of status from safe HTML; screen readers read it out when it changes."""
     return f'<div class="line" role="status">{content}</div>'
 
 
@@ -72,21 +85,29 @@ def progress(view: View, steps: int) -> str:
     return line(f"{bar}<span>{view.painting.capitalize()}, step {view.step} of {steps}</span>")
 
 
-def summary(view: View, settings: Settings, loader: PairLoader) -> str:
-    """Return what was painted with what, and how long it took."""
+def summary(view: View, settings: Settings, loader: PairLoader, *, earlier: bool = False) -> str:
+    """Return what was painted with what, how long it took, and what was hidden."""
     times = ", ".join(f"{side} {seconds:.1f} s" for side, seconds in zip(SIDES, view.seconds, strict=True))
-    width, height = view.base.size
+    seen = view.base or view.tuned
     facts = (
         f"<b>{escape(loader.spec.name)}</b>",
-        times,
+        f"painted earlier in {times}" if earlier else times,
         f"seed {settings.seed}",
         f"{settings.steps} steps",
         f"guidance {settings.guidance:g}",
-        f"{width} × {height} pixels",
+        *([f"{seen.width} × {seen.height} pixels"] if seen else []),
+        *([] if view.guarded else ["no safety filter"]),
     )
-    strangers = unknown_words(settings.prompt, loader.vocabulary)
-    note = f'<div class="note">Words it never learned: {escape(", ".join(strangers))}.</div>' if strangers else ""
-    return line(f"<span>{' · '.join(facts)}</span>{note}")
+    return line(f"<span>{' · '.join(facts)}</span>{_notes(view, settings, loader)}")
+
+
+def _notes(view: View, settings: Settings, loader: PairLoader) -> str:
+    notes = []
+    if view.hidden:
+        notes.append(f"{HIDDEN}: {' and '.join(view.hidden)}. Another seed or prompt gives another picture.")
+    if strangers := unknown_words(settings.prompt, loader.vocabulary):
+        notes.append(f"Words it never learned: {escape(', '.join(strangers))}.")
+    return "".join(f'<div class="note">{note}</div>' for note in notes)
 
 
 def unknown_words(text: str, vocabulary: frozenset[str]) -> list[str]:

@@ -50,6 +50,30 @@ def token_norms(probability_BHQK: torch.Tensor, value_BHKD: torch.Tensor) -> tor
     return torch.stack([energy_BHK.sum(1).sqrt(), (energy_BHK * weight_BHK).sum(1).sqrt()], dim=1)
 
 
+class PlaceRecorder(Recorder):
+    """Keeps where the norms of one pass come from, too: a value for each position of the picture."""
+
+    def __init__(self, tokens: Sequence[int], layers: Sequence[str], *, stop: bool) -> None:
+        super().__init__(tokens, layers, stop=stop)
+        self.places: dict[str, torch.Tensor] = {}  # layer -> places_BNKQ
+
+    def record(self, layer: str, probability_BHQK: torch.Tensor, value_BHKD: torch.Tensor) -> None:
+        self.places[layer] = token_places(probability_BHQK, value_BHKD)
+        super().record(layer, probability_BHQK, value_BHKD)
+
+
+def token_places(probability_BHQK: torch.Tensor, value_BHKD: torch.Tensor) -> torch.Tensor:
+    """Return places_BNKQ, whose mean over the Q positions of the picture is `token_norms`.
+
+    A norm is the root of a sum of squares over heads and positions; a position has Q times its share in that sum.
+    """
+    energy_BHKQ = probability_BHQK.float().square().transpose(2, 3)
+    weight_BHK1 = value_BHKD.float().square().sum(dim=3)[..., None]
+    energy_BNKQ = torch.stack([energy_BHKQ.sum(1), (energy_BHKQ * weight_BHK1).sum(1)], dim=1)
+    norm_BNK1 = energy_BNKQ.sum(-1, keepdim=True).sqrt()
+    return energy_BNKQ * energy_BNKQ.shape[-1] / norm_BNK1.clamp_min(1e-12)
+
+
 class CrossProcessor:
     """Cross-attention for one prompt shared by the batch: its keys and values are computed once, not B times."""
 
@@ -156,15 +180,20 @@ def _is_joint(module: Attention) -> bool:
 
 @contextmanager
 def recording(
-    model: torch.nn.Module, tokens: Sequence[int], layers: Sequence[str] | None = None, *, stop: bool = False
+    model: torch.nn.Module,
+    tokens: Sequence[int],
+    layers: Sequence[str] | None = None,
+    *,
+    stop: bool = False,
+    kind: type[Recorder] = Recorder,
 ) -> Iterator[Recorder]:
     """Record `tokens` at `layers` (default: all) in every pass inside the block; the processors are put back after.
 
     With `stop` a pass ends in StopPass once the deepest wanted layer is recorded. Every cross-attention layer then
-    expects the same text for the whole batch.
+    expects the same text for the whole batch. `kind`: what is kept of the probabilities.
     """
     modules = text_attention(model)
-    recorder = Recorder(tokens, tuple(modules) if layers is None else layers, stop=stop)
+    recorder = kind(tokens, tuple(modules) if layers is None else layers, stop=stop)
     before = {name: module.processor for name, module in modules.items()}
     for name, module in modules.items():
         if not _is_joint(module):

@@ -180,6 +180,12 @@ class Estimator:
                 "the calibration belongs to other weights than this model's; calibrate the estimator for this model"
             )
 
+    def unfilled(self) -> "Estimator":
+        """Return the same estimator for pictures that come one at a time: passes are not filled up, at a fraction of
+        the cost, and scores differ from those of full passes in the last digits."""
+        probe = replace(self.calibration.probe, batch=1)
+        return Estimator(self.denoiser, replace(self.calibration, probe=probe))
+
     def score(self, images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """Return one score (B,) per column for uint8 pictures (H, W, 3) of any size; higher is better."""
         if not len(images):

@@ -39,12 +39,12 @@ class Impact(Stage):
     def open(self) -> None:
         """Load the model in the calibration's precision. Raises CalibrationError if it is not the calibration's."""
         calibration = Calibration.load(Path(self.calibration))
-        self._estimator = Estimator(open_denoiser(self.model, calibration.precision), calibration)
+        self.estimator = Estimator(open_denoiser(self.model, calibration.precision), calibration)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         images = decode_table(table)
         rows = [row for row, image in enumerate(images) if image is not None]
-        scores = self._estimator.score([images[row] for row in rows])
+        scores = self.estimator.score([images[row] for row in rows])
         for field in self.writes:
             column = np.full(len(images), np.nan, dtype=np.float32)
             if field.name in scores:  # a calibration of attention alone has no likelihood

@@ -27,7 +27,7 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
 def test_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--help", monkeypatch=monkeypatch) == 0
     printed = capsys.readouterr().out
-    for command in ("demo", "app", "curate", "models", "train", "sample", "evaluate", "card", "card-dataset"):
+    for command in ("demo", "app", "curate", "models", "train", "sample", "evaluate", "card", "publish"):
         assert f" {command} " in printed
 
 
@@ -37,6 +37,7 @@ def test_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         (("sample", "sd99", "--prompt", "mars"), "sd99 does not exist"),
         (("sample", "{tmp}", "--prompt", "mars"), "holds no model_index.json"),
         (("sample", "{tmp}/nowhere", "--prompt", "mars"), "does not exist"),
+        (("app", "--models", "{tmp}/nowhere"), "is no folder; --models takes one that holds KEY/base and KEY/tuned"),
         (("train", "sd99", "--data", "{tmp}", "--out", "{tmp}/run"), "unknown model key 'sd99'; the keys are sd15"),
         (("train", "mini", "--base", "{tmp}/nowhere", "--data", "{tmp}", "--out", "{tmp}/run"), "does not exist"),
         (("train", "mini", "--data", "{tmp}", "--out", "{tmp}/run", "--steps", "0"), "steps is 0"),
@@ -59,8 +60,6 @@ def test_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         (("card", "--model", "sd99", "--out", "{tmp}"), "unknown model key 'sd99'"),
         (("card", "--report", "{tmp}", "--out", "{tmp}"), "no evaluation in"),
         (("card", "--samples", "{tmp}/nothing.png", "--out", "{tmp}/card"), "nothing.png is no picture"),
-        (("card-dataset", "{tmp}", "--run", "{tmp}", "--out", "{tmp}"), "no data set in"),
-        (("card-dataset", "{tmp}", "--run", "{tmp}", "--variant", "7k"), "expected NAME=FOLDER"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(

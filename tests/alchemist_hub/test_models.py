@@ -60,9 +60,7 @@ def test_a_gated_base_tells_where_to_ask(monkeypatch: pytest.MonkeyPatch):
         local_folder(MODELS["sdxl"].base)
 
 
-@pytest.mark.parametrize(
-    ("kind", "key"), [("v_pipeline", "mini"), ("xl_pipeline", "sdxl"), ("sd3_pipeline", "sd35m")]
-)
+@pytest.mark.parametrize(("kind", "key"), [("v_pipeline", "mini"), ("xl_pipeline", "sdxl"), ("sd3_pipeline", "sd35m")])
 def test_a_pipeline_is_sampled_like_the_model_it_resembles(kind: str, key: str, request: pytest.FixtureRequest):
     assert spec_of(request.getfixturevalue(kind)).key == key
 

@@ -12,6 +12,7 @@ from diffusers import (
     PNDMScheduler,
 )
 from safetensors.torch import load_file, save_file
+from tiny_models import tiny_base
 
 from alchemist_hub.errors import ModelError
 from alchemist_hub.sampling import Cancelled, estimate, generate, hide_loading_bars, load, load_pair, preview
@@ -164,3 +165,40 @@ def test_guidance_is_rescaled_for_models_of_zero_terminal_snr_only(v_pipeline: P
     painted = pixels(generate(pipe, PROMPTS[:1], [5], steps=3, guidance=8.0))
     assert np.abs(direct[0.7] - direct[0.0]).max() > 0
     assert np.abs(painted - direct[rescale]).max() == 0
+
+
+@pytest.mark.parametrize("key", ["sd21", "sdxl", "sd35m"])
+def test_an_offloaded_pair_paints_what_the_whole_one_paints(tmp_path: Path, key: str) -> None:
+    """With the processor in the place of the card: the hooks are real, only nothing has to be moved."""
+    base, tuned = tiny_base(key, tmp_path / "base"), tmp_path / "tuned"
+    shutil.copytree(base, tuned)
+    whole, offloaded = load_pair(base, tuned), load_pair(base, tuned, offload_to="cpu")
+    denoiser = "transformer" if key == "sd35m" else "unet"
+    for _ in range(2):
+        for side in ("base", "tuned"):
+            pictures = [
+                np.asarray(generate(getattr(pair, side), ["mars"], [1], steps=2, guidance=3.0)[0])
+                for pair in (whole, offloaded)
+            ]
+            assert np.array_equal(*pictures)
+            assert hasattr(getattr(getattr(offloaded, side), denoiser), "_hf_hook")
+            assert not hasattr(getattr(offloaded, side).vae, "_hf_hook")  # previews need not bring it back
+
+
+def test_a_cancelled_painting_leaves_an_offloaded_pipeline_ready(v_pipeline: Path) -> None:
+    pair = load_pair(v_pipeline, v_pipeline, offload_to="cpu")
+    with pytest.raises(Cancelled):
+        generate(pair.base, ["mars"], [1], steps=4, guidance=3.0, should_stop=lambda: True)
+    (after,) = generate(pair.tuned, ["mars"], [1], steps=4, guidance=3.0)
+    (alone,) = generate(load(v_pipeline), ["mars"], [1], steps=4, guidance=3.0)
+    assert np.array_equal(np.asarray(after), np.asarray(alone))
+
+
+def test_a_vae_that_overflows_in_half_precision_is_previewed_in_full(xl_pipeline: Path) -> None:
+    pipe = load(xl_pipeline, dtype=torch.float16)
+    pipe.vae.register_to_config(force_upcast=True)
+    latents_BChw = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)).half()
+    seen: list[torch.dtype] = []
+    pipe.vae.decoder.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    (picture,) = preview(pipe, latents_BChw)
+    assert picture.size == (64, 64) and seen == [torch.float32] and pipe.vae.dtype == torch.float16

@@ -125,9 +125,7 @@ def captioned(monkeypatch):
     monkeypatch.setattr(recipes, "miniature", lambda models: replace(toy, steps=steps))
 
 
-def test_an_endpoint_writes_the_prompts_and_a_run_goes_on_after_it_died(
-    ask, captioned, pool, tmp_path, monkeypatch
-):
+def test_an_endpoint_writes_the_prompts_and_a_run_goes_on_after_it_died(ask, captioned, pool, tmp_path, monkeypatch):
     monkeypatch.setenv("CAPTION_KEY", "sk-very-secret-0123456789")
     dead = body(b"", status=500, headers={"Retry-After": "0"})
     server = ChatServer(lambda number: dead if number > 3 else says("a gray picture"))

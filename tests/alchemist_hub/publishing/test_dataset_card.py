@@ -102,7 +102,7 @@ def test_every_column_is_described(repository, run):
     (file,) = (run / "dataset" / "data").iterdir()
     for name in pq.read_schema(file).names:
         assert f"| `{name}` |" in text
-    assert "score of the step" in text
+    assert "written by the step" in text
 
 
 def test_addresses_and_folders_of_a_judge_are_not_told(run, tmp_path):

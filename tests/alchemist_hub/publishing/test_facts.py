@@ -4,7 +4,7 @@ import pytest
 
 from alchemist_hub.errors import EvaluationError
 from alchemist_hub.models import MODELS
-from alchemist_hub.publishing.facts import CARDS, cell, duration, energy, read_dataset_facts, read_model_facts
+from alchemist_hub.publishing.facts import CARDS, amount, cell, duration, energy, read_dataset_facts, read_model_facts
 
 
 @pytest.mark.parametrize("key", MODELS)
@@ -55,3 +55,8 @@ def test_a_duration_is_told_in_the_unit_that_people_use(seconds, told):
 @pytest.mark.parametrize(("kwh", "told"), [(0.00068, "0.68 Wh"), (2.34, "2.3 kWh"), (1234.5, "1,234 kWh")])
 def test_energy_is_told_with_as_many_digits_as_an_estimate_has(kwh, told):
     assert energy(kwh) == told
+
+
+@pytest.mark.parametrize(("count", "told"), [(9_508_820, "10 million"), (8_056_627_520, "8.1 billion")])
+def test_a_large_number_is_told_as_people_say_it(count, told):
+    assert amount(count) == told

@@ -20,6 +20,7 @@ import pytest
 from hub_client import client
 from hub_server import Hub
 from hub_server.faults import COMMIT, UPLOAD
+from run_process import wait_for
 from tiny_models import tiny_base
 from toy_stages import recipe, write_pool
 
@@ -176,6 +177,20 @@ def test_uploads_cut_at_random_end_as_an_undisturbed_one_and_are_never_seen_by_h
             publish(hub, "model", "sd15", made / "sd15", xet=xet)
             assert hub.files(name) == whole, f"cut {cut}"
         assert states <= {(), (".gitattributes",), tuple(sorted(whole))}, f"cut {cut}"
+
+
+@pytest.mark.parametrize("xet", [True, False], ids=["xet", "lfs"])
+def test_an_interrupt_in_mid_upload_is_no_traceback_and_the_next_try_goes_on(made, tmp_path, xet):
+    with hub_server.serving(tmp_path / "hub") as hub:
+        hub.fail(hub_server.slow_disk(0.2, on=UPLOAD))
+        process = command(hub, "model", "sd15", made / "sd15", xet=xet)
+        wait_for(lambda: hub.received_bytes > 0)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=120)[0]
+        assert process.returncode == 130 and "Traceback" not in said, said
+        assert set(hub.files("alchemists/stable-diffusion-v1-5-alchemist")) == {".gitattributes"}
+        hub.recover()
+        assert "sent" in publish(hub, "model", "sd15", made / "sd15", xet=xet)
 
 
 class watched:

@@ -1,7 +1,7 @@
 """Repository trees: which file lies where, and that a dry run writes them whole or not at all."""
 
-import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,9 +11,11 @@ from tiny_models import tiny_base
 from toy_stages import recipe, write_pool
 
 from alchemist_hub.errors import PublishError
+from alchemist_hub.evaluation.results import read_report
 from alchemist_hub.models import model
 from alchemist_hub.publishing import trees
 from alchemist_hub.publishing.checks import check
+from alchemist_hub.publishing.rendered import MEASURED
 from alchemist_hub.publishing.trees import Tree, base_tree, dataset_tree, model_tree, space_tree, write
 from curation import dataset
 from curation.engines import embedded
@@ -33,7 +35,9 @@ def test_a_model_is_the_pipeline_and_its_card(checkpoint, tmp_path):
     check(tree)
     assert tree.repository == "alchemists/stable-diffusion-v1-5-alchemist"
     own = {path.relative_to(checkpoint).as_posix(): path for path in checkpoint.rglob("*") if path.is_file()}
-    assert own.items() <= tree.files.items() and set(tree.files) - set(own) == {"README.md"}
+    for_older = {"text_encoder/model.safetensors", "tokenizer/vocab.json", "tokenizer/merges.txt"}
+    assert set(tree.files) - set(own) == {"README.md"} | for_older - {"text_encoder/model.safetensors"}
+    assert {path for path, file in own.items() if tree.files[path] != file} <= for_older
     card = front_matter(tree.files["README.md"])
     assert card["base_model"] == model("sd15").base and card["datasets"] == ["alchemists/alchemist"]
     assert tree.size == sum(file.stat().st_size for file in tree.files.values()) > 10_000
@@ -52,6 +56,16 @@ def test_a_sheet_of_samples_lies_beside_the_card(checkpoint, tmp_path):
     tree = model_tree("sd15", checkpoint, tmp_path / "workshop", samples=tmp_path / "sheet.png")
     check(tree)
     assert "assets/samples.png" in tree.files
+
+
+def test_what_a_download_leaves_beside_the_files_is_left_out(checkpoint, tmp_path):
+    folder = shutil.copytree(checkpoint, tmp_path / ".cache" / "pipeline")  # a name that only below it means anything
+    (folder / ".cache" / "huggingface").mkdir(parents=True)
+    (folder / ".cache" / "huggingface" / "one.metadata").write_text("x")
+    (folder / ".gitattributes").write_text("x")
+    trees_of = [model_tree("sd15", each, tmp_path / str(index)) for index, each in enumerate((checkpoint, folder))]
+    check(trees_of[1])
+    assert set(trees_of[0].files) == set(trees_of[1].files) > {"model_index.json"}
 
 
 def test_a_pipeline_of_another_class_is_refused(checkpoint, tmp_path):
@@ -107,6 +121,20 @@ def test_the_space_is_refused_outside_a_checkout(tmp_path, monkeypatch):
         space_tree(tmp_path)
 
 
+def test_what_git_does_not_know_is_no_part_of_the_space(tmp_path, monkeypatch):
+    checkout = tmp_path / "checkout"
+    known = ["app.py", "requirements.txt", "LICENSE", "alchemist_hub/__init__.py", "curation/__init__.py"]
+    for name in [*known, "alchemist_hub/notes.txt"]:
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).write_text(name)
+    monkeypatch.setattr(trees, "CHECKOUT", checkout)
+    unpacked = space_tree(tmp_path / "first").files  # an archive of the project, which is all there is
+    subprocess.run(["git", "init", "-q"], cwd=checkout, check=True)
+    subprocess.run(["git", "add", *known], cwd=checkout, check=True)
+    assert set(space_tree(tmp_path / "second").files) == {*known, "README.md"}
+    assert set(unpacked) == {*known, "README.md", "alchemist_hub/notes.txt"}
+
+
 def test_a_dry_run_is_replaced_whole(tmp_path):
     (tmp_path / "one").write_text("1")
     tree = Tree(kind="dataset", repository="alchemists/tiny", files={"data/one": tmp_path / "one"})
@@ -124,13 +152,13 @@ def test_a_dry_run_that_cannot_be_written_is_one_line(tmp_path):
         write(tree, tmp_path / "one")
 
 
-def test_prompts_are_those_of_the_report(tmp_path, monkeypatch):
+def test_prompts_are_those_of_the_report(tmp_path):
     from datasets import load_dataset
 
-    monkeypatch.setattr(trees, "read_report", lambda folder: type("Report", (), {"prompts": ("a sea", "a lake")}))
-    tree = trees.prompts_tree(tmp_path, tmp_path / "workshop", organisation="alchemists")
+    tree = trees.prompts_tree(MEASURED / "mini", tmp_path / "workshop", organisation="alchemists")
     check(tree)
     folder = write(tree, tmp_path / "dry")
     rows = load_dataset(str(folder), split="test", cache_dir=str(tmp_path / "cache"))
-    assert rows["prompt"][:] == ["a sea", "a lake"] and tree.repository == "alchemists/miniature-prompts"
-    assert json.loads(json.dumps(front_matter(folder / "README.md")))["license"] == "apache-2.0"
+    assert tuple(rows["prompt"]) == read_report(MEASURED / "mini").prompts
+    assert tree.repository == "alchemists/miniature-prompts"
+    assert front_matter(folder / "README.md")["license"] == "apache-2.0"

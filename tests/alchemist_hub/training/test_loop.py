@@ -257,9 +257,7 @@ class Three:
 def test_attention_that_is_not_to_be_had_is_one_line(sd3_pipeline: Path, data: Path, tmp_path: Path):
     for attention, says in (("plain", "is for UNets"), ("xformers", "no attention 'xformers' here")):
         with pytest.raises(TrainingError, match=says) as caught:
-            train(
-                recipe(attention=attention), base=sd3_pipeline, data=data, out=tmp_path / attention, progress=False
-            )
+            train(recipe(attention=attention), base=sd3_pipeline, data=data, out=tmp_path / attention, progress=False)
         assert "\n" not in str(caught.value)
 
 

@@ -85,9 +85,7 @@ def test_norms_are_those_of_maps_held_whole(denoiser: Denoiser) -> None:
             denoiser.predict(*ask)
             norms_BNLK = recorder.take()
         for row in range(3):
-            picture, text = (
-                seen[name][row].double().numpy() for name in ("hidden_states", "encoder_hidden_states")
-            )
+            picture, text = (seen[name][row].double().numpy() for name in ("hidden_states", "encoder_hidden_states"))
             expected = naive_norms(module, picture, text, TOKENS)
             assert norms_BNLK[row, :, 0].numpy() == pytest.approx(expected, rel=1e-4, abs=1e-7), layer
         assert norms_BNLK.std(dim=0).min() > 0  # pictures differ
@@ -144,9 +142,7 @@ def test_attention_of_the_picture_to_itself_is_not_recorded(joint: Denoiser) -> 
 
 def test_a_pass_stops_after_the_deepest_wanted_layer(denoiser: Denoiser) -> None:
     ask, modules, ran = question(denoiser), text_attention(denoiser.network), []
-    hooks = [
-        module.register_forward_hook(lambda *_, name=name: ran.append(name)) for name, module in modules.items()
-    ]
+    hooks = [module.register_forward_hook(lambda *_, name=name: ran.append(name)) for name, module in modules.items()]
     with recording(denoiser.network, TOKENS) as whole:
         denoiser.predict(*ask)
     full, everything = list(ran), whole.take()

@@ -185,7 +185,7 @@ def test_an_endpoint_that_has_too_many_requests_ends_the_run_instead_of_failing_
         (body(b'{"error": {"message": "no model for ' + KEY.encode() + b'"}}', status=404), "no model for .the key."),
         (body(b'{"error": {"message": "it sees nothing"}}', status=400), "HTTP 400: it sees nothing"),
         (body(b'{"message": "it is asleep"}', status=400), "HTTP 400: it is asleep"),
-        (body(b'[]', status=400), "HTTP 400;"),
+        (body(b"[]", status=400), "HTTP 400;"),
         (redirect("http://127.0.0.1:1/v1"), "HTTP 302"),
     ],
 )
@@ -228,7 +228,8 @@ def test_a_key_that_is_none_is_refused_at_once(value, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://host/v1", "host/v1", "http://", "http://me:secret@host/v1", "http://host/v1?key=secret", "http://[x/v1"]
+    "url",
+    ["ftp://host/v1", "host/v1", "http://", "http://me:secret@host/v1", "http://host/v1?key=secret", "http://[x/v1"],
 )
 def test_urls_that_are_none_or_carry_secrets_are_refused(url: str) -> None:
     with pytest.raises(RecipeError) as refused:
