@@ -35,7 +35,7 @@ def rate(speed: float | None) -> str:
 def watched(
     title: str, total: int, console: Console | None = None, *, quiet: bool = False
 ) -> Iterator[Callable[[int], None]]:
-    """Yield `advance(count)`: call it whenever so many of `total` are done. `quiet`: another process tells."""
+    """Yield `advance(count)`: call it whenever so many of `total` are done; `quiet` shows nothing of it."""
     console = console or Console(stderr=True, quiet=quiet)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), RateColumn())
     done = 0

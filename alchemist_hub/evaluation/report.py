@@ -5,7 +5,7 @@ and the pages report.md and report.html. Shape legend: P prompts, S seeds.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -77,10 +77,13 @@ def evaluate(plan: Plan, out: str | Path, *, share: Share = ALL) -> Report | Non
     painted = {side.name: _paint(plan, side, weights[side.name], out, share) for side in plan.contest.sides}
     if share.index:
         return None
-    scores = _score(plan, painted, out)
-    report = _report(plan, weights, scores)
-    report = replace(report, sets=_sets(plan, painted, out), copies=_copies(plan, painted, out))
-    _write(report, out)
+    try:
+        scores = _score(plan, painted, out)
+        report = _report(plan, weights, scores)
+        report = replace(report, sets=_sets(plan, painted, out), copies=_copies(plan, painted, out))
+        _write(report, out)
+    except OSError as error:
+        raise EvaluationError(f"the report cannot be written to {out}: {error}; what is painted stays") from error
     return report
 
 
@@ -115,19 +118,21 @@ def _paint(plan: Plan, side: Side, weights: str, out: Path, share: Share) -> pa.
 
 
 def _score(plan: Plan, painted: Mapping[str, pa.Table], out: Path) -> Scores:
-    """Judge every side's pictures; write scores.parquet."""
+    """Judge every side's pictures, measure by measure, so that each is loaded once; write scores.parquet."""
     asked = [prompt for prompt in plan.prompts.prompts for _ in plan.seeds]
-    scores, written = {}, []
-    for arm, index in painted.items():
-        paths = _files(index, out)
-        columns: dict[str, np.ndarray] = {}
+    paths = [path for index in painted.values() for path in _files(index, out)]
+    columns: dict[str, np.ndarray] = {}
+    with watched("measures", len(plan.measures)) as advance:
         for measure in plan.measures:
-            columns |= measure.columns(paths, asked)
-        scores[arm] = {name: values.reshape(-1, len(plan.seeds)) for name, values in columns.items()}
-        categories = pa.array([getattr(prompt, "category", None) for prompt in asked], pa.string())
-        written.append(_with_columns(index, {"category": categories, "arm": [arm] * len(asked), **columns}))
-    write_scores(pa.concat_tables(written), _revisions(plan.measures), out / SCORES)
-    return scores
+            columns |= measure.columns(paths, asked * len(painted))
+            advance(1)
+    categories = [getattr(prompt, "category", None) for prompt in asked] * len(painted)
+    arms = [arm for arm in painted for _ in asked]
+    facts = {"category": pa.array(categories, pa.string()), "arm": arms}
+    table = _with_columns(pa.concat_tables(painted.values()), facts | columns)
+    write_scores(table, _revisions(plan.measures), out / SCORES)
+    shaped = {name: values.reshape(len(painted), -1, len(plan.seeds)) for name, values in columns.items()}
+    return {arm: {name: values[row] for name, values in shaped.items()} for row, arm in enumerate(painted)}
 
 
 def _revisions(measures: Sequence[Measure]) -> Revisions:
@@ -190,23 +195,16 @@ def _report(plan: Plan, weights: Mapping[str, str], scores: Scores) -> Report:
 
 
 def _shown(columns: Mapping[str, np.ndarray]) -> dict[str, votes.Interval]:
-    return {
-        name.removeprefix(SHOWN): votes.share(values)
-        for name, values in columns.items()
-        if name.startswith(SHOWN)
-    }
+    return {name.removeprefix(SHOWN): votes.share(values) for name, values in columns.items() if name.startswith(SHOWN)}
 
 
-def _training(sides: Sequence[Side]) -> dict[str, dict[str, Any]]:
+def _training(sides: Iterable[Side]) -> dict[str, dict[str, Any]]:
     records = {side.name: side.folder / "training.json" for side in sides}
     return {arm: json.loads(path.read_text(encoding="utf-8")) for arm, path in records.items() if path.is_file()}
 
 
 def _write(report: Report, out: Path) -> None:
-    try:
-        figures.draw(report, out / PICTURES, out / "figures")
-        tables.write(report, out / "tables")
-        write_json(asdict(report), out / REPORT)
-        pages.write(out)
-    except OSError as error:
-        raise EvaluationError(f"the report cannot be written to {out}: {error.strerror}") from error
+    figures.draw(report, out / PICTURES, out / "figures")
+    tables.write(report, out / "tables")
+    write_json(asdict(report), out / REPORT)
+    pages.write(out)

@@ -67,6 +67,17 @@ def test_the_report_reads_back_as_it_was_written(evaluated):
     ]
 
 
+def test_a_report_of_an_older_version_is_still_read(evaluated, tmp_path):
+    report, out = evaluated
+    found = json.loads((out / "report.json").read_text())
+    for name in ("own", "prompt_source", "judged", "left_out", "sets", "reference", "copies", "opponents"):
+        del found[name]
+    (tmp_path / "report.json").write_text(json.dumps(found))
+    old = read_report(tmp_path)
+    assert old.comparisons == report.comparisons and old.left_out == {} and old.opponents == ()
+    assert old.sampling("tuned") == results.Sampling(steps=2, guidance=2.0)
+
+
 def test_identical_weights_tie_everywhere(evaluated):
     report, _ = evaluated
     for result in report.comparison("same").aspects:
@@ -81,6 +92,9 @@ def test_scores_hold_one_row_a_picture_and_give_the_reported_means(evaluated):
     assert len(rows) == 3 * len(PROMPTS.prompts) * len(SEEDS)
     for result in report.comparison("tuned").aspects:
         assert rows.loc[rows["arm"] == "tuned", result.aspect].mean() == pytest.approx(result.mean.value)
+    for arm, file, score in zip(rows["arm"], rows["file"], rows["aesthetics"], strict=True):
+        own = rows[(rows["file"] == file) & (rows["arm"] != arm)]["aesthetics"]  # base and same are one checkpoint
+        assert (own == score).all()
     assert rows.loc[rows["arm"] == "base", "shown_ground"].mean() == pytest.approx(report.shown["base"]["ground"].value)
 
 
@@ -147,6 +161,14 @@ def test_a_folder_that_cannot_be_made_is_one_clear_error(v_pipeline, judge, tmp_
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(EvaluationError, match="cannot be made"):
         evaluate(plan(judge, side("base", v_pipeline), side("tuned", v_pipeline)), tmp_path / "file" / "report")
+
+
+def test_a_report_that_cannot_be_written_is_one_clear_error(v_pipeline, judge, evaluated, tmp_path):
+    out = tmp_path / "again"
+    shutil.copytree(evaluated[1] / "pictures", out / "pictures")
+    (out / "figures").write_text("in the way")
+    with pytest.raises(EvaluationError, match="cannot be written to .*what is painted stays"):
+        evaluate(plan(judge, side("base", v_pipeline), side("tuned", v_pipeline)), out)
 
 
 def test_what_is_asked_of_a_set_of_pictures_stands_in_the_report(v_pipeline, other, judge, evaluated, tmp_path):
