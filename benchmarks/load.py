@@ -2,9 +2,9 @@
 
     python benchmarks/load.py                    # two minutes, 100 clients, 20 kills; writes load-DATE.{json,md}
 
-The server is the miniature's app in a process of its own, on a smaller list of prompts so that ballots cost no
-painting once it is warm. Clients are `gradio_client`s: they vote (one in ten asks twice), compare with two steps, and
-leave comparisons of fifty steps by closing the connection.
+The server is the miniature's app in a process of its own. Its ballots are about a short list, painted in few steps, so
+that they cost no painting once it is warm. Clients are `gradio_client`s: they vote (one in ten asks twice), compare
+with two steps, and cancel comparisons of fifty steps after a second.
 """
 
 import argparse
@@ -13,7 +13,6 @@ import json
 import os
 import random
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,17 +38,19 @@ from gradio_client.exceptions import AppError
 from alchemist_hub.voting.records import ASPECTS, CHOICES
 from alchemist_hub.voting.store import VoteStore
 
-PROMPTS = 8  # times four seeds: the pairs that are voted on
+PAIRS, STEPS, SETTLED = 16, 4, 30  # pairs that are voted on; their steps; ballots without a new pair: it is warm
 SERVER = f"""
 import dataclasses
-from alchemist_hub.miniature.world import prompts
-from alchemist_hub.ui.booth import open_booth
+from alchemist_hub.ui.booth import painter, weights_of
 from alchemist_hub.ui.demo import launch
 from alchemist_hub.ui.services import default_services
+from alchemist_hub.voting.ballots import Booth
+from alchemist_hub.voting.stock import Listed, Stock
 services = default_services()
-services.votes.stop()
-booth = open_booth(services.pairs["mini"], [prompt.text for prompt in prompts({PROMPTS}, seed=6)])
-launch(dataclasses.replace(services, votes=booth))
+loader, store = services.pairs["mini"], services.votes.store
+listed = Listed(model="mini", prompts=["a photo of mars"], seeds=range({PAIRS}), steps={STEPS}, guidance=3.5)
+stock = Stock(listed, painter(loader, listed), weights_of(loader), store.path.parent / "pictures")
+launch(dataclasses.replace(services, votes=Booth(store, dict(mini=stock))))
 """
 
 
@@ -64,7 +66,13 @@ class Server:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        own = {"PYTHONPATH": str(ROOT), "ALCHEMIST_VOTES": str(self.votes), "GRADIO_SERVER_PORT": str(self.port)}
+        own = {
+            "PYTHONPATH": str(ROOT),
+            "ALCHEMIST_VOTES": str(self.votes),
+            "ALCHEMIST_CACHE": str(self.votes.parent / "cache"),
+            "GRADIO_SERVER_PORT": str(self.port),
+            "OMP_NUM_THREADS": "1",  # for torch: the clients need the other core
+        }
         log = (self.votes.parent / "server.log").open("ab")
         self.process = subprocess.Popen(
             [sys.executable, "-c", SERVER], env=os.environ | own | {"HF_HUB_OFFLINE": "1"}, stdout=log, stderr=log
@@ -154,7 +162,7 @@ def compare(client: Client, rng: random.Random, rater: str, record: Record) -> N
 
 
 def leave(client: Client, rng: random.Random, rater: str, record: Record) -> None:
-    """Ask for fifty steps and go away after a second, as a browser does that is closed."""
+    """Ask for fifty steps and cancel after a second, as the page's button does."""
     index = next(number for number, end in client.endpoints.items() if end.api_name == "/compare")
     session = uuid.uuid4().hex
     data = ["a photo of saturn", "", rng.randrange(10_000), 50, 3.5, "mini"]
@@ -185,7 +193,7 @@ def load(server: Server, *, clients: int, seconds: float) -> dict[str, Any]:
     return {
         "counts": dict(record.counts),
         "errors": dict(record.errors),
-        "median_seconds": {what: round(statistics.median(took), 2) for what, took in record.seconds.items() if took},
+        "median_seconds": {what: round(float(np.median(took)), 2) for what, took in record.seconds.items() if took},
         "slowest_seconds": {what: round(max(took), 2) for what, took in record.seconds.items() if took},
         "server_megabytes": {
             "before": round(memory[0]),
@@ -223,6 +231,7 @@ def kills(server: Server, *, times: int, clients: int = 4) -> dict[str, Any]:
             time.sleep(random.Random(number).uniform(0, 0.2))
             server.kill()
             server.start()
+            say(f"killed {number + 1} times, {len(record.acknowledged)} votes acknowledged")
         stop.set()
     for voter in voters:
         voter.result()
@@ -250,10 +259,12 @@ def vote_on(number: int, server: Server, stop: threading.Event, record: Record) 
 def warm(server: Server) -> None:
     """Let every pair be painted once, so that the load finds a server as it is after a while."""
     client = Client(server.url, verbose=False, download_files=False)
-    pictures = server.votes / "pictures"
-    while len(list(pictures.glob("*.png"))) < PROMPTS * 4 * 2:
+    painted, settled = 0, 0
+    while settled < SETTLED:
         with contextlib.suppress(AppError):  # none is painted yet
             client.predict(api_name="/ballot")
+            found = len(list((server.votes / "pictures").glob("*.png")))
+            painted, settled = found, settled + 1 if found == painted else 0
 
 
 def written(result: dict[str, Any], stem: Path) -> None:
@@ -294,6 +305,10 @@ def written(result: dict[str, Any], stem: Path) -> None:
     stem.with_suffix(".md").write_text("\n".join(lines))
 
 
+def say(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clients", type=int, default=100)
@@ -304,9 +319,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         server = Server(Path(folder) / "votes")
         try:
+            say("the server answers")
             warm(server)
+            say("it is warm")
             loaded = load(server, clients=given.clients, seconds=given.seconds)
             busy = round(os.getloadavg()[0], 1)
+            say(f"load: {loaded}")
             killed = kills(server, times=given.kills)
         finally:
             server.kill()

@@ -73,8 +73,8 @@ def board_html(board: Board) -> str:
     voters = f"{_counted(board.votes, 'vote')} by {_counted(board.raters, 'rater')}"
     return (
         f"<section class='card'><h3>{escape(spec.name if spec else board.model)}: tuned against base</h3>"
-        f"<p class='about'>{voters}; ties and both bad count half. The intervals count each rater's first vote and hold "
-        "at every moment of an ongoing vote, all rows together (95%). Preliminary: 50% is still possible.</p>"
+        f"<p class='about'>{voters}; ties and both bad count half. The intervals count each rater's first vote and "
+        "hold at every moment of an ongoing vote, all rows together (95%). Preliminary: 50% is still possible.</p>"
         f"{_charts(rows, 'votes')}"
         f"<p class='about'>Agreement between raters (Krippendorff's alpha): {_agreements(board)}.</p>"
         "</section>"
