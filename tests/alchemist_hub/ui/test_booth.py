@@ -1,5 +1,6 @@
 """The booth as shipped: the miniature is voted on, nothing is loaded, what a filter hides is void."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,10 +11,11 @@ from tiny_services import PROMPTS, tiny_services
 from alchemist_hub.errors import VoteError
 from alchemist_hub.evaluation.generate import checkpoint_id
 from alchemist_hub.evaluation.results import read_report
-from alchemist_hub.sampling import Pair, generate
+from alchemist_hub.sampling import Cancelled, Pair, generate
 from alchemist_hub.ui.booth import open_booth, painter, weights_of
 from alchemist_hub.ui.safety import Guard
 from alchemist_hub.ui.services import PairLoader, default_services
+from alchemist_hub.ui.turns import Turns
 from alchemist_hub.voting.stock import Listed
 
 LISTED = Listed(model="mini", prompts=PROMPTS, seeds=range(2), steps=2, guidance=2.0)
@@ -76,3 +78,24 @@ def test_votes_that_cannot_be_kept_are_one_line(
     monkeypatch.setenv("ALCHEMIST_VOTES", str(tmp_path / "file" / "votes"))
     with pytest.raises(VoteError, match=r"^votes cannot be kept in [^\n]+$"):
         open_booth(replace(loader), PROMPTS)
+
+
+def test_visitors_are_painted_first(loader: PairLoader) -> None:
+    visitors, looks = Turns(), []
+
+    def ended() -> bool:  # asked at every look at the line, and at every step
+        looks.append(visitors.busy())
+        if len(looks) == 2:
+            leave.close()
+        return False
+
+    leave = ExitStack()
+    leave.enter_context(visitors.join("mini", 4))
+    assert painter(loader, LISTED, visitors)(PROMPTS[0], 1, ended) is not None
+    assert looks[0] and not any(looks[2:])
+
+
+def test_a_booth_that_ends_waits_for_no_visitor(loader: PairLoader) -> None:
+    visitors = Turns()
+    with visitors.join("mini", 4), pytest.raises(Cancelled):
+        painter(loader, LISTED, visitors)(PROMPTS[0], 1, lambda: True)
