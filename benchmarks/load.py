@@ -3,8 +3,8 @@
     python benchmarks/load.py                    # two minutes, 100 clients, 20 kills; writes load-DATE.{json,md}
 
 The server is the miniature's app in a process of its own. Its ballots are about a short list, painted in few steps, so
-that they cost no painting once it is warm. Clients are `gradio_client`s: they vote (one in ten asks twice), compare with two steps, and
-leave comparisons of fifty steps by closing the connection.
+that they cost no painting once it is warm. Clients are `gradio_client`s: they vote (one in ten asks twice), compare
+with two steps, and cancel comparisons of fifty steps after a second.
 """
 
 import argparse
@@ -13,7 +13,6 @@ import json
 import os
 import random
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,7 +66,13 @@ class Server:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        own = {"PYTHONPATH": str(ROOT), "ALCHEMIST_VOTES": str(self.votes), "GRADIO_SERVER_PORT": str(self.port)}
+        own = {
+            "PYTHONPATH": str(ROOT),
+            "ALCHEMIST_VOTES": str(self.votes),
+            "ALCHEMIST_CACHE": str(self.votes.parent / "cache"),
+            "GRADIO_SERVER_PORT": str(self.port),
+            "OMP_NUM_THREADS": "1",  # for torch: the clients need the other core
+        }
         log = (self.votes.parent / "server.log").open("ab")
         self.process = subprocess.Popen(
             [sys.executable, "-c", SERVER], env=os.environ | own | {"HF_HUB_OFFLINE": "1"}, stdout=log, stderr=log
@@ -156,7 +162,7 @@ def compare(client: Client, rng: random.Random, rater: str, record: Record) -> N
 
 
 def leave(client: Client, rng: random.Random, rater: str, record: Record) -> None:
-    """Ask for fifty steps and go away after a second, as a browser does that is closed."""
+    """Ask for fifty steps and cancel after a second, as the page's button does."""
     index = next(number for number, end in client.endpoints.items() if end.api_name == "/compare")
     session = uuid.uuid4().hex
     data = ["a photo of saturn", "", rng.randrange(10_000), 50, 3.5, "mini"]
@@ -187,7 +193,7 @@ def load(server: Server, *, clients: int, seconds: float) -> dict[str, Any]:
     return {
         "counts": dict(record.counts),
         "errors": dict(record.errors),
-        "median_seconds": {what: round(statistics.median(took), 2) for what, took in record.seconds.items() if took},
+        "median_seconds": {what: round(float(np.median(took)), 2) for what, took in record.seconds.items() if took},
         "slowest_seconds": {what: round(max(took), 2) for what, took in record.seconds.items() if took},
         "server_megabytes": {
             "before": round(memory[0]),
@@ -225,6 +231,7 @@ def kills(server: Server, *, times: int, clients: int = 4) -> dict[str, Any]:
             time.sleep(random.Random(number).uniform(0, 0.2))
             server.kill()
             server.start()
+            say(f"killed {number + 1} times, {len(record.acknowledged)} votes acknowledged")
         stop.set()
     for voter in voters:
         voter.result()
@@ -298,6 +305,10 @@ def written(result: dict[str, Any], stem: Path) -> None:
     stem.with_suffix(".md").write_text("\n".join(lines))
 
 
+def say(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clients", type=int, default=100)
@@ -308,9 +319,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         server = Server(Path(folder) / "votes")
         try:
+            say("the server answers")
             warm(server)
+            say("it is warm")
             loaded = load(server, clients=given.clients, seconds=given.seconds)
             busy = round(os.getloadavg()[0], 1)
+            say(f"load: {loaded}")
             killed = kills(server, times=given.kills)
         finally:
             server.kill()

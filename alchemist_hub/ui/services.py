@@ -135,10 +135,12 @@ def default_services(
     on_card, in_memory, filters = Shelf(room=machine.card or 0), Shelf(room=machine.host / 2), Shelf()
     specs = [local_pair(spec, models) for spec in sorted(MODELS.values(), key=lambda spec: spec.key != "mini")]
     loaders = [_loader(spec, machine, on_card if needs_card(spec) else in_memory, filters) for spec in specs]
+    turns, voted = Turns(), [prompt.text for prompt in prompts(VOTED_PROMPTS, seed=VOTED_SEED)]
     return Services(
         pairs={loader.spec.key: loader for loader in loaders},
         painted=Painted(folder=_cache()),
-        votes=open_booth(loaders[0], [prompt.text for prompt in prompts(VOTED_PROMPTS, seed=VOTED_SEED)]),
+        turns=turns,
+        votes=open_booth(loaders[0], voted, turns),
         reports=[weights() / "report"],
         funnel=shown_run(run, judges),
     )
