@@ -47,6 +47,9 @@ def build_funnel(shown: ShownRun) -> tuple[list[Control], list[gr.Slider]]:
         gr.HTML('<p class="notice">There is no run to show here.</p>')
         return [], []
     controls, picture = list(review.controls), thumbnails(review)
+    if not controls:
+        gr.HTML('<p class="notice">This run has no threshold that could be moved.</p>')
+        return [], []
     answer = review.ask({}, most=SHOWN)
     gr.HTML(INTRO.format("" if review.has_pictures else PICTURES_GONE))
     with gr.Row(elem_classes="funnel"):

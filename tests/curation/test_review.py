@@ -68,6 +68,13 @@ def test_what_was_never_judged_is_told_and_not_guessed(review):
     assert answer.rows[-1].reasons[NOT_SCORED] == 4
 
 
+def test_the_command_and_the_page_count_alike(review):
+    for changes in ({"light": 0.6}, {"impact_rank": 3}, {"light": 0.95, "impact_rank": 8}):
+        told = review.ledger.compare(review.outline.with_thresholds(changes))
+        answer = review.ask(changes)
+        assert (told.now, told.then, told.gained, told.lost) == (5, answer.kept, answer.enters, answer.leaves)
+
+
 def test_no_change_is_the_run_itself(review):
     answer = review.ask({})
     assert (answer.rows, answer.enters, answer.leaves) == (review.before, 0, 0)

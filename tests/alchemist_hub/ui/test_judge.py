@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
+import httpx
 import numpy as np
 import pytest
 from gradio.utils import get_upload_folder
@@ -166,3 +167,14 @@ def test_a_threshold_outside_its_range_is_refused(shown: ShownRun) -> None:
     for wrong in (None, "x", float("nan"), True, controls[0].high + 1):
         with pytest.raises(gr.Error, match="has to be between"):
             thresholds(controls, (wrong, *own[1:]))
+
+
+def test_a_path_that_was_never_uploaded_is_neither_read_nor_deleted(client: Client, file: Path) -> None:
+    for place in (str(file), f"{get_upload_folder()}/../{file.name}", "file://" + str(file)):
+        data = {"data": [{"path": place, "meta": {"_type": "gradio.FileData"}}, False]}
+        asked = httpx.post(f"{client.src}gradio_api/call/judge", json=data)
+        told = asked.text
+        if asked.is_success:
+            told += httpx.get(f"{client.src}gradio_api/call/judge/{asked.json()['event_id']}", timeout=60).text
+        assert '"kept"' not in told and "Traceback" not in told
+        assert file.exists()
