@@ -57,8 +57,13 @@ class Wanted:
 
     row: int  # of the prompt
     text: str
-    seed: int
+    seed: int  # which of the prompt's pictures
     path: Path
+
+    @property
+    def noise(self) -> int:
+        """The seed of its noise."""
+        return noise_seed(self.text, self.seed)
 
 
 def paint(
@@ -73,7 +78,9 @@ def paint(
 ) -> pa.Table:
     """Paint what is missing or broken below `out` and return the index, prompts first, seeds within.
 
-    The index has the columns prompt_index, prompt, seed and file (relative to `out`); it is also in index.parquet.
+    The index has the columns prompt_index, prompt, seed, noise_seed and file (relative to `out`); it is also in
+    index.parquet. Every prompt starts from noise of its own (`noise_seed`): with one noise for all, what it happens to
+    favour would be in every picture, and intervals over prompts would not know.
     `weights` is the checkpoint's id where it is known already. `on_done(count)` is told of this process's pictures,
     found or made. A picture depends on its prompt and seed alone: other batches or numbers of processes change it by
     rounding at most (one level of 255 in float32). Raises EvaluationError without prompts or seeds, for a place that
@@ -95,6 +102,7 @@ def paint(
             "prompt_index": pa.array([picture.row for picture in wanted], pa.int32()),
             "prompt": [picture.text for picture in wanted],
             "seed": pa.array([picture.seed for picture in wanted], pa.int64()),
+            "noise_seed": pa.array([picture.noise for picture in wanted], pa.int64()),
             "file": [picture.path.relative_to(out).as_posix() for picture in wanted],
         }
     )
@@ -120,9 +128,17 @@ def folder_name(weights: str, settings: Settings) -> str:
     return f"{weights}-{settings.steps}steps-cfg{settings.guidance:g}{precision}"
 
 
+def noise_seed(prompt: str, seed: int) -> int:
+    """Return the seed that a prompt's picture number `seed` is painted with, the same for every checkpoint.
+
+    A function of both, in [0, 2^31): `alchemist sample --seed` paints the same picture with it.
+    """
+    return int.from_bytes(hashlib.sha256(f"{seed} {prompt}".encode()).digest()[:4], "big") >> 1
+
+
 def picture_name(prompt: str, seed: int) -> str:
     """Return the file name of one picture."""
-    return f"{hashlib.sha256(prompt.encode()).hexdigest()[:16]}-{seed}.png"
+    return f"{hashlib.sha256(prompt.encode()).hexdigest()[:16]}-{noise_seed(prompt, seed)}.png"
 
 
 def is_whole(path: Path) -> bool:
@@ -164,7 +180,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _paint_batch(pipe: object, batch: list[Wanted], settings: Settings) -> None:
-    texts, seeds = [picture.text for picture in batch], [picture.seed for picture in batch]
+    texts, seeds = [picture.text for picture in batch], [picture.noise for picture in batch]
     try:
         images = sampling.generate(
             pipe, texts, seeds, steps=settings.steps, guidance=settings.guidance, batch_size=settings.batch

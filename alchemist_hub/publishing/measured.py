@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from alchemist_hub.errors import EvaluationError
 from alchemist_hub.evaluation.figures import picture_path
+from alchemist_hub.evaluation.generate import noise_seed
 from alchemist_hub.evaluation.report import PICTURES
 from alchemist_hub.evaluation.results import BASE, TUNED, AspectResult, Report
 from alchemist_hub.training.checkpoint import RECORD
@@ -81,7 +82,7 @@ class Pair:
     """One prompt and seed, painted by both; paths relative to the card."""
 
     prompt: str
-    seed: int
+    seed: int  # of the noise: `alchemist sample` paints the same with it
     base: str
     tuned: str
 
@@ -134,7 +135,7 @@ def copy_pairs(report: Report, folder: Path, card: Path) -> tuple[Pair, ...]:
             places = {arm: f"assets/{len(found)}-{arm}.jpg" for arm in painted}
             for arm, path in painted.items():
                 copy_picture(path, card / places[arm], side=SIDE)
-            found.append(Pair(prompt=prompt, seed=report.seeds[0], base=places[BASE], tuned=places[TUNED]))
+            found.append(Pair(prompt=prompt, seed=noise_seed(prompt, report.seeds[0]), base=places[BASE], tuned=places[TUNED]))
     return tuple(found)
 
 

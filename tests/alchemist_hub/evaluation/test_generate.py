@@ -35,11 +35,14 @@ def test_every_prompt_gets_every_seed_and_the_index_says_where(v_pipeline, tmp_p
             assert image.size == (64, 64)
 
 
-def test_a_picture_is_the_one_that_sampling_makes_for_its_prompt_and_seed(v_pipeline, tmp_path):
+def test_every_prompt_has_noise_of_its_own_and_sampling_by_its_seed_paints_the_picture(v_pipeline, tmp_path):
     index = generate.paint(v_pipeline, PROMPTS, SETTINGS, tmp_path)
-    expected = sampling.generate(sampling.load(v_pipeline), [PROMPTS[1]], [7], steps=2, guidance=3.0)[0]
+    noise = index["noise_seed"].to_pylist()
+    assert len(set(noise)) == 4 and noise == [generate.noise_seed(text, seed) for text in PROMPTS for seed in (0, 7)]
+    assert all(0 <= seed < 2**31 for seed in noise)
+    alone = sampling.generate(sampling.load(v_pipeline), [PROMPTS[1]], [noise[3]], steps=2, guidance=3.0)[0]
     with Image.open(tmp_path / index["file"][3].as_py()) as image:
-        difference = max(abs(a - b) for a, b in zip(image.tobytes(), expected.tobytes(), strict=True))
+        difference = max(abs(a - b) for a, b in zip(image.tobytes(), alone.tobytes(), strict=True))
     assert difference <= 1  # batched and alone round differently
 
 
@@ -47,7 +50,7 @@ def test_resume_paints_only_what_is_missing(v_pipeline, tmp_path):
     told: list[int] = []
     generate.paint(v_pipeline, PROMPTS, SETTINGS, tmp_path)
     before = stamps(tmp_path)
-    lost = next(tmp_path.rglob("*-7.png"))
+    lost = next(tmp_path.rglob(generate.picture_name(PROMPTS[1], 7)))
     lost.unlink()
     generate.paint(v_pipeline, [*PROMPTS, "the moon"], SETTINGS, tmp_path, on_done=told.append)
     after = stamps(tmp_path)

@@ -14,7 +14,7 @@ from tiny_models import tiny_base
 
 from alchemist_hub.errors import EvaluationError
 from alchemist_hub.evaluation import votes
-from alchemist_hub.evaluation.generate import Settings, checkpoint_id, folder_name, picture_name
+from alchemist_hub.evaluation.generate import Settings, checkpoint_id, folder_name, noise_seed, picture_name
 from alchemist_hub.evaluation.results import Judged, Report, compare, write_json
 from alchemist_hub.models import MODELS
 from alchemist_hub.publishing.cards import write_model_card
@@ -228,7 +228,8 @@ def test_a_card_names_no_folder_of_the_machine_it_was_made_on(evaluation, checkp
 
 def test_the_first_pairs_are_shown_enlarged_with_their_prompts_escaped(evaluation, checkpoint, out):
     text = write_model_card("mini", checkpoint, out, evaluation).read_text()
-    assert "| prompt 0 \\| &lt;b&gt;of&lt;/b&gt; \\[mars\\] (seed 0) | ![base](assets/0-base.jpg)" in text
+    noise = noise_seed("prompt 0 | <b>of</b> [mars]", 0)
+    assert f"| prompt 0 \\| &lt;b&gt;of&lt;/b&gt; \\[mars\\] (seed {noise}) | ![base](assets/0-base.jpg)" in text
     assert sorted(path.name for path in (out / "assets").iterdir()) == [
         f"{number}-{arm}.jpg" for number in range(2) for arm in ("base", "tuned")
     ]
