@@ -30,6 +30,7 @@ from typing import Any
 
 from alchemist_hub.evaluation.results import write_json
 from alchemist_hub.models import model
+from alchemist_hub.ui.asked import FIRST_SEED
 
 GOALS = {"served": 15.0, "first pair": 8.0, "first preview": 1.0, "memory": 1.1}
 FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
@@ -109,7 +110,7 @@ def opening(page: Any, address: str, since: float) -> dict[str, float]:
     page.goto(address)
     page.wait_for_function(SEEN, arg=[], polling=50)
     first = time.perf_counter() - since
-    page.wait_for_function(DONE, arg=7, polling=50)
+    page.wait_for_function(DONE, arg=FIRST_SEED, polling=50)
     return {"first picture of the opening pair": first, "first pair": time.perf_counter() - since}
 
 

@@ -135,7 +135,8 @@ def copy_pairs(report: Report, folder: Path, card: Path) -> tuple[Pair, ...]:
             places = {arm: f"assets/{len(found)}-{arm}.jpg" for arm in painted}
             for arm, path in painted.items():
                 copy_picture(path, card / places[arm], side=SIDE)
-            found.append(Pair(prompt=prompt, seed=noise_seed(prompt, report.seeds[0]), base=places[BASE], tuned=places[TUNED]))
+            noise = noise_seed(prompt, report.seeds[0])
+            found.append(Pair(prompt=prompt, seed=noise, base=places[BASE], tuned=places[TUNED]))
     return tuple(found)
 
 

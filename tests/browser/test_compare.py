@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tiny_services import PROMPT, served, tiny_services
 
+from alchemist_hub.ui.asked import FIRST_SEED
 from alchemist_hub.ui.services import Services
 
 pytestmark = pytest.mark.browser
@@ -38,7 +39,7 @@ def page(browser: "sync_api.Browser", address: str) -> Iterator["sync_api.Page"]
     page.on("response", lambda answer: answer.status >= 400 and page.complaints.append(answer.url))
     page.on("request", lambda request: _is_local(request.url, address) or page.complaints.append(request.url))
     page.goto(address)
-    finished(page, 7)  # the opening comparison
+    finished(page, FIRST_SEED)  # the opening comparison
     yield page
     page.close()
 
@@ -87,7 +88,8 @@ def test_the_download_is_the_original(page: "sync_api.Page", tmp_path: Path) -> 
     with page.expect_download() as download:
         page.click("#save-tuned")
     download.value.save_as(tmp_path / "picture.png")
-    assert download.value.suggested_filename == "mars-rises-on-the-horizon_seed-7_tuned.png"
+    expected = f"mars-rising-over-the-desert-at-night-detailed_seed-{FIRST_SEED}_tuned.png"
+    assert download.value.suggested_filename == expected
     assert Image.open(tmp_path / "picture.png").size == (64, 64)
 
 
@@ -136,7 +138,7 @@ def test_an_example_is_shown_at_a_click(page: "sync_api.Page") -> None:
     page.get_by_text("an oil painting of mountains at sunset").click()
     sync_api.expect(page.locator("#prompt textarea")).to_have_value("an oil painting of mountains at sunset")
     page.wait_for_function("old => document.querySelector('.picture img')?.src !== old", arg=before[0][0])
-    finished(page, 7)
+    finished(page, FIRST_SEED)
     assert page.complaints == []
 
 
@@ -145,7 +147,7 @@ def test_history_survives_a_reload_and_shows_a_comparison_again(page: "sync_api.
         ask(page, PROMPT, seed)
         finished(page, seed)
     page.reload()
-    finished(page, 7)
+    finished(page, FIRST_SEED)
     entries = page.locator("#history button")
     sync_api.expect(entries).to_have_count(2)
     assert "seed 42" in entries.first.get_attribute("aria-label")
@@ -157,7 +159,7 @@ def test_history_survives_a_reload_and_shows_a_comparison_again(page: "sync_api.
     page.click("#clear")
     sync_api.expect(entries).to_have_count(0)
     page.reload()
-    finished(page, 7)
+    finished(page, FIRST_SEED)
     sync_api.expect(entries).to_have_count(0)
     assert page.complaints == []
 
@@ -192,7 +194,7 @@ def test_a_link_that_cannot_be_shown_says_so_and_shows_the_example(
 ) -> None:
     page.goto(f"{address}?{query}")
     sync_api.expect(page.get_by_text(says)).to_be_visible()
-    finished(page, 7)
+    finished(page, FIRST_SEED)
     assert page.complaints == []
 
 
@@ -212,7 +214,7 @@ def test_an_unlocked_seed_is_a_new_one_each_time(page: "sync_api.Page") -> None:
         sync_api.expect(page.locator("#start")).to_be_disabled()
         sync_api.expect(page.locator("#start")).to_be_enabled()
         seeds.append(page.input_value("#seed input"))
-    assert len({"7", *seeds}) == 3
+    assert len({str(FIRST_SEED), *seeds}) == 3
 
 
 def test_the_prompt_is_sent_with_enter_and_every_control_has_a_name(page: "sync_api.Page") -> None:
@@ -236,7 +238,7 @@ def test_the_theme_is_chosen_and_kept(page: "sync_api.Page") -> None:
     assert ground() != first
     second = ground()
     page.reload()
-    finished(page, 7)
+    finished(page, FIRST_SEED)
     assert ground() == second
     assert page.complaints == []
 
@@ -244,7 +246,7 @@ def test_the_theme_is_chosen_and_kept(page: "sync_api.Page") -> None:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_words_stand_out_from_their_ground_in_both_themes(page: "sync_api.Page", address: str, theme: str) -> None:
     page.goto(f"{address}?__theme={theme}")
-    finished(page, 7)
+    finished(page, FIRST_SEED)
     for selector in (".masthead h1", ".masthead p", "#status span", "#history p", ".notice"):
         word, ground = page.evaluate(
             "name => [getComputedStyle(document.querySelector(name)).color, "

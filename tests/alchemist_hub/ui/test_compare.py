@@ -21,7 +21,7 @@ from tiny_services import PROMPT, served, tiny_services
 from alchemist_hub.errors import HubError, ModelError
 from alchemist_hub.models import MODELS
 from alchemist_hub.sampling import generate
-from alchemist_hub.ui.asked import example
+from alchemist_hub.ui.asked import EXAMPLES, FIRST_SEED, example
 from alchemist_hub.ui.compare import show_comparison
 from alchemist_hub.ui.demo import launch, make_demo, theme
 from alchemist_hub.ui.form import notice
@@ -74,9 +74,9 @@ def test_the_endpoint_is_described_with_the_first_example_as_default(client: Cli
     assert set(described) == {"/compare"}
     defaults = {part["parameter_name"]: part["parameter_default"] for part in described["/compare"]["parameters"]}
     assert defaults == {
-        "prompt": "Mars rises on the horizon.",
+        "prompt": EXAMPLES[0],
         "negative": "",
-        "seed": 7,
+        "seed": FIRST_SEED,
         "steps": 4,
         "guidance": MODELS["mini"].guidance,
         "model": "mini",
