@@ -38,6 +38,8 @@ from gradio_client.exceptions import AppError
 from alchemist_hub.voting.records import ASPECTS, CHOICES
 from alchemist_hub.voting.store import VoteStore
 
+HAND = 3  # ballots that a client of the kills holds: it goes on with them when the server is there again
+WAITING = 120.0  # seconds that a client waits for an answer
 PAIRS, STEPS, SETTLED = 16, 4, 30  # pairs that are voted on; their steps; ballots without a new pair: it is warm
 SERVER = f"""
 import dataclasses
@@ -126,10 +128,14 @@ class Record:
             self.errors[f"{what}: {type(error).__name__}: {str(error)[:160]}"] += 1
 
 
-def visit(number: int, url: str, until: float, record: Record) -> None:
+def connected(url: str) -> Client:
+    """Open a client that waits as long as a busy server needs."""
+    return Client(url, verbose=False, download_files=False, httpx_kwargs={"timeout": WAITING})
+
+
+def visit(number: int, client: Client, until: float, record: Record) -> None:
     """Be one client until the time is over."""
     rng, rater = random.Random(number), f"load-client-{number:04d}"
-    client = Client(url, verbose=False, download_files=False)
     while time.monotonic() < until:
         draw = rng.random()
         what = "vote" if draw < 0.8 else "compare" if draw < 0.95 else "leave"
@@ -168,22 +174,24 @@ def leave(client: Client, rng: random.Random, rater: str, record: Record) -> Non
     data = ["a photo of saturn", "", rng.randrange(10_000), 50, 3.5, "mini"]
     api = f"{client.src}gradio_api"
     asked = {"data": data, "fn_index": index, "session_hash": session}
-    event = httpx.post(f"{api}/queue/join", json=asked, timeout=60).raise_for_status().json()["event_id"]
-    with httpx.stream("GET", f"{api}/queue/data", params={"session_hash": session}, timeout=60) as stream:
+    event = httpx.post(f"{api}/queue/join", json=asked, timeout=WAITING).raise_for_status().json()["event_id"]
+    with httpx.stream("GET", f"{api}/queue/data", params={"session_hash": session}, timeout=WAITING) as stream:
         for _ in stream.iter_lines():
             break
         time.sleep(1)
         given = {"session_hash": session, "fn_index": index, "event_id": event}
-        httpx.post(f"{api}/cancel", json=given, timeout=60).raise_for_status()
+        httpx.post(f"{api}/cancel", json=given, timeout=WAITING).raise_for_status()
     record.add("left")
 
 
 def load(server: Server, *, clients: int, seconds: float) -> dict[str, Any]:
     """Run the clients; return what they met and what the server used."""
     record, memory = Record(), [server.megabytes()]
-    until = time.monotonic() + seconds
     with ThreadPoolExecutor(clients) as pool:
-        visits = [pool.submit(visit, number, server.url, until, record) for number in range(clients)]
+        opened = list(pool.map(connected, [server.url] * clients))
+        say("all clients are connected")
+        until = time.monotonic() + seconds
+        visits = [pool.submit(visit, number, client, until, record) for number, client in enumerate(opened)]
         while not all(one.done() for one in visits):
             time.sleep(2)
             memory.append(server.megabytes())
@@ -219,7 +227,7 @@ def kept(folder: Path, acknowledged: list[str]) -> dict[str, int]:
     }
 
 
-def kills(server: Server, *, times: int, clients: int = 4) -> dict[str, Any]:
+def kills(server: Server, *, times: int, clients: int = 8) -> dict[str, Any]:
     """Kill the server while clients vote, start it again, and count; what was not acknowledged is asked again."""
     record, stop, before_all = Record(), threading.Event(), kept(server.votes, [])["kept"]
     with ThreadPoolExecutor(clients) as pool:
@@ -241,15 +249,15 @@ def kills(server: Server, *, times: int, clients: int = 4) -> dict[str, Any]:
 
 
 def vote_on(number: int, server: Server, stop: threading.Event, record: Record) -> None:
-    """Vote until told to stop; a vote whose answer was lost is asked again until it is acknowledged."""
-    rng, rater, client, pending = random.Random(number), f"kill-client-{number:04d}", None, None
-    while not stop.is_set() or pending:
+    """Vote until told to stop, on ballots in hand; a vote whose answer was lost is asked again until it is there."""
+    rng, rater, client, hand = random.Random(number), f"kill-client-{number:04d}", None, []
+    while hand or not stop.is_set():
         try:
-            client = client or Client(server.url, verbose=False, download_files=False)
-            pending = pending or (client.predict(api_name="/ballot")[0], [rng.choice(CHOICES) for _ in ASPECTS])
-            client.predict(pending[0], rater, *pending[1], api_name="/vote")
-            record.add("vote", vote=pending[0])
-            pending = None
+            client = client or connected(server.url)
+            while len(hand) < HAND and not stop.is_set():
+                hand.append((client.predict(api_name="/ballot")[0], [rng.choice(CHOICES) for _ in ASPECTS]))
+            client.predict(hand[0][0], rater, *hand[0][1], api_name="/vote")
+            record.add("vote", vote=hand.pop(0)[0])
         except Exception:  # the server is gone: that is the point
             record.add("again")
             client = None
@@ -258,7 +266,7 @@ def vote_on(number: int, server: Server, stop: threading.Event, record: Record) 
 
 def warm(server: Server) -> None:
     """Let every pair be painted once, so that the load finds a server as it is after a while."""
-    client = Client(server.url, verbose=False, download_files=False)
+    client = connected(server.url)
     painted, settled = 0, 0
     while settled < SETTLED:
         with contextlib.suppress(AppError):  # none is painted yet
@@ -285,7 +293,7 @@ def written(result: dict[str, Any], stem: Path) -> None:
         "0 lost, 0 doubled |",
         f"| asked twice, counted once | {count.get('asked twice', 0)} | all |",
         f"| comparisons of two steps | {count.get('compare', 0)} | |",
-        f"| comparisons of fifty steps, left after a second | {count.get('left', 0)} | |",
+        f"| comparisons of fifty steps, cancelled after a second | {count.get('left', 0)} | |",
         *(
             f"| a {what}, median and slowest | {load['median_seconds'].get(what)} s, "
             f"{load['slowest_seconds'].get(what)} s | |"
@@ -297,7 +305,7 @@ def written(result: dict[str, Any], stem: Path) -> None:
         f"| SIGKILLs in mid-vote | {killed['kills']} | 20 |",
         f"| ... votes acknowledged, lost, doubled | {killed['acknowledged']}, {killed['lost']}, {killed['doubled']} | "
         "0 lost, 0 doubled |",
-        f"| ... requests that had to be repeated | {killed['asked_again']} | |",
+        f"| ... attempts that met no server, or no answer | {killed['asked_again']} | |",
         "",
     ]
     if load["errors"]:
@@ -324,7 +332,7 @@ def main() -> None:
             say("it is warm")
             loaded = load(server, clients=given.clients, seconds=given.seconds)
             busy = round(os.getloadavg()[0], 1)
-            say(f"load: {loaded}")
+            say(f"load: {json.dumps(loaded)}")
             killed = kills(server, times=given.kills)
         finally:
             server.kill()
