@@ -1,10 +1,10 @@
 """The claim: the side-by-side statistics err as seldom as they say, where the usual ways do not.
 
-    python benchmarks/statistics.py [--repetitions 10000] [--boards 2000]
+    python benchmarks/error_rates.py [--repetitions 10000] [--boards 2000]
 
 Casts votes whose truth is known: prompts differ, votes on one prompt are alike, a fifth are ties. Measures how often
 intervals cover, tests find what is not there, and a board that is looked at after every vote is ever wrong; beside
-each, what is commonly done instead. Also times the update of a board. Writes `statistics-DATE.json` and `.md` beside
+each, what is commonly done instead. Also times the update of a board. Writes `error_rates-DATE.json` and `.md` beside
 this file.
 """
 
@@ -230,7 +230,7 @@ def main() -> None:
         "price": price(arguments.boards),
         "seconds": update_times(),
     }
-    stem = arguments.out / f"statistics-{figures['date']}"
+    stem = arguments.out / f"error_rates-{figures['date']}"
     stem.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n")
     stem.with_suffix(".md").write_text(markdown(figures))
     print(markdown(figures))
