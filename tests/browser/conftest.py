@@ -25,8 +25,10 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
     """Open a page as a new visitor; `page.complaints` holds console errors, failed and foreign requests."""
     opened = []
 
-    def visit(address: str, *, size: dict[str, int] = DESKTOP, theme: str = "light") -> Any:
-        context = browser.new_context(viewport=size, accept_downloads=True)
+    def visit(
+        address: str, *, size: dict[str, int] = DESKTOP, theme: str | None = "light", permissions: tuple[str, ...] = ()
+    ) -> Any:
+        context = browser.new_context(viewport=size, accept_downloads=True, permissions=list(permissions))
         opened.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE)
@@ -35,7 +37,7 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
         page.on("pageerror", lambda error: page.complaints.append(str(error)))
         page.on("response", lambda answer: answer.status >= 400 and page.complaints.append(answer.url))
         page.on("request", lambda request: is_local(request.url, address) or page.complaints.append(request.url))
-        page.goto(f"{address}?__theme={theme}")
+        page.goto(f"{address}?__theme={theme}" if theme else address)
         return page
 
     yield visit

@@ -29,23 +29,11 @@ def address(services: Services) -> Iterator[str]:
 
 
 @pytest.fixture
-def page(browser: "sync_api.Browser", address: str) -> Iterator["sync_api.Page"]:
-    page = browser.new_page(permissions=["clipboard-read", "clipboard-write"])
-    page.set_default_timeout(PATIENCE)
+def page(visit: Callable[..., "sync_api.Page"], address: str) -> "sync_api.Page":
     sync_api.expect.set_options(timeout=PATIENCE)
-    page.complaints = []
-    page.on("pageerror", lambda error: page.complaints.append(str(error)))
-    page.on("console", lambda message: message.type == "error" and page.complaints.append(message.text))
-    page.on("response", lambda answer: answer.status >= 400 and page.complaints.append(answer.url))
-    page.on("request", lambda request: _is_local(request.url, address) or page.complaints.append(request.url))
-    page.goto(address)
+    page = visit(address, theme=None, permissions=("clipboard-read", "clipboard-write"))
     finished(page, FIRST_SEED)  # the opening comparison
-    yield page
-    page.close()
-
-
-def _is_local(url: str, address: str) -> bool:
-    return url.startswith((address, "data:", "blob:"))
+    return page
 
 
 def finished(page: "sync_api.Page", seed: int) -> None:
