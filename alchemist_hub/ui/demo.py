@@ -1,9 +1,12 @@
 """The whole page: theme, header and tabs. `make_demo` builds it, `launch` serves it."""
 
+import atexit
 import os
 import signal
+import socket
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import gradio as gr
 
@@ -80,10 +83,27 @@ def _add_voting(demo: gr.Blocks, services: Services) -> None:
 def launch(services: Services, *, prevent_thread_lock: bool = False, **options: Any) -> gr.Blocks:
     """Serve the page (port: GRADIO_SERVER_PORT) and load the first pair meanwhile; `options` as of `Blocks.launch`.
 
-    With `prevent_thread_lock` it returns at once, and stopping `services.votes` is the caller's. Raises HubError when
-    the port is taken.
+    It ends with the process. With `prevent_thread_lock` it returns at once, and stopping `services.votes` is the
+    caller's. Raises HubError when the port is taken.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    if options.get("server_port"):
+        _refuse_taken(options["server_port"], options.get("server_name"))
+    if prevent_thread_lock:
+        return _open(services, options)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a Space that goes to sleep ends in order
+    try:
+        _open(services, options).block_thread()  # until an interrupt
+    except KeyboardInterrupt:  # while it was starting
+        pass
+    finally:
+        if services.votes is not None:
+            services.votes.stop()
+    _end_process()
+
+
+def _open(services: Services, options: dict[str, Any]) -> gr.Blocks:
+    """Start everything and return; raises HubError when the port is taken."""
     demo = make_demo(services)
     paint_ahead(services)
     try:
@@ -96,18 +116,25 @@ def launch(services: Services, *, prevent_thread_lock: bool = False, **options: 
         raise HubError(str(error).strip().splitlines()[0]) from error
     if services.votes is not None:
         services.votes.start()
-    if not prevent_thread_lock:
-        _serve_to_the_end(demo, services)
     return demo
 
 
-def _serve_to_the_end(demo: gr.Blocks, services: Services) -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a Space that goes to sleep ends in order
-    try:
-        demo.block_thread()
-    finally:
-        if services.votes is not None:
-            services.votes.stop()
+def _refuse_taken(port: int, host: str | None) -> None:
+    """Raise HubError if nobody can listen there: said before anything is started that would have to be ended."""
+    with socket.socket(socket.AF_INET6 if ":" in (host or "") else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host or "127.0.0.1", port))
+        except OSError as error:
+            raise HubError(f"nothing can listen on port {port}: {error.strerror}; choose another one") from error
+
+
+def _end_process() -> NoReturn:
+    """End the process here: threads that only served the page would hold DuckDB's objects, and it complains of each."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def style() -> str:
