@@ -73,7 +73,7 @@ def picture_grid(
 
     Every picture is fitted into a square of `cell` pixels.
     """
-    abreast = 2 if len(columns) <= 3 and cell == CELL else 1
+    abreast = 2 if len(columns) <= 3 and cell == CELL and len(rows) > 1 else 1
     lines = -(-len(rows) // abreast)
     block = TEXT_WIDTH + len(columns) * (cell + GAP)
     sheet = Image.new("RGB", (abreast * block, HEADER + lines * (cell + GAP)), "white")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alchemist_hub.evaluation import figures, plots_wins
+from alchemist_hub.evaluation import figures, plots, plots_wins
 from alchemist_hub.evaluation.plots_wins import Painted
 from alchemist_hub.evaluation.results import Comparison, Report, compare
 
@@ -122,3 +122,12 @@ def test_what_is_shown_is_spread_over_the_prompts(report):
 def test_a_reference_opponent_has_a_figure_of_its_own(report):
     assert [(found.arm, found.opponent) for found in figures.own_comparisons(report)] == [("tuned", "base")]
     assert figures.before_after_name("black-forest-labs/FLUX.1 dev") == "before_after_black-forest-labs-FLUX.1-dev.png"
+
+
+@pytest.mark.parametrize(("count", "blocks"), [(1, 1), (2, 2)])
+def test_a_grid_of_one_prompt_is_not_half_empty(count: int, blocks: int, tmp_path: Path) -> None:
+    rows = [[Image.new("RGB", (64, 64), "navy")] * 2] * count
+    plots.picture_grid(rows, ["mars"] * count, ["base", "tuned"], tmp_path / "grid.png")
+    with Image.open(tmp_path / "grid.png") as grid:
+        assert grid.width == blocks * (plots.TEXT_WIDTH + 2 * (plots.CELL + plots.GAP))
+        assert grid.height == plots.HEADER + plots.CELL + plots.GAP
