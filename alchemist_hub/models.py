@@ -151,8 +151,12 @@ def spec_of(source: str | Path) -> ModelSpec:
 
 
 def pipeline_class(folder: Path) -> str:
-    """Return the diffusers class of a pipeline folder."""
-    return json.loads((folder / "model_index.json").read_text())["_class_name"]
+    """Return the diffusers class of a pipeline folder. Raises `ModelError` where its index is damaged."""
+    index = folder / "model_index.json"
+    try:
+        return json.loads(index.read_text(encoding="utf-8"))["_class_name"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{index} is damaged or no pipeline's index; copy or download the pipeline again") from error
 
 
 def local_folder(source: str | Path) -> Path:

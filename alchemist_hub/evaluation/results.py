@@ -183,11 +183,14 @@ def undecided(tally: Tally) -> tuple[float, float]:
 
 
 def read_report(folder: str | Path) -> Report:
-    """Read a report folder. Raises EvaluationError if it holds none."""
+    """Read a report folder. Raises EvaluationError if it holds none, or one that is damaged."""
     path = Path(folder) / REPORT
     if not path.is_file():
         raise EvaluationError(f"no evaluation in {folder}: expected {REPORT}; run the evaluation first")
-    return _parse(json.loads(path.read_text()))
+    try:
+        return _parse(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # no JSON, or another's
+        raise EvaluationError(f"{path} is damaged or not a report; evaluate again into {folder}") from error
 
 
 def write_json(value: Any, path: Path) -> None:

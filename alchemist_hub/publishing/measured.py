@@ -90,7 +90,10 @@ class Pair:
 def read_training(checkpoint: Path) -> Training | None:
     """Return what a checkpoint's training.json tells, None where there is none. Raises EvaluationError."""
     path = checkpoint / RECORD
-    return Training.of(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+    try:
+        return Training.of(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+    except ValueError as error:
+        raise EvaluationError(f"{path} is damaged: expected the record of `alchemist train`") from error
 
 
 def model_index(report: Report, prompts_dataset: str | None) -> list[EvalResult]:

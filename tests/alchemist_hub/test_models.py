@@ -49,6 +49,13 @@ def test_a_finished_training_run_is_its_pipeline(v_pipeline: Path, tmp_path: Pat
     assert local_folder(tmp_path) == tmp_path / "pipeline"
 
 
+@pytest.mark.parametrize("damage", ["{bad", "[]", "{}"])
+def test_a_damaged_index_is_one_line(damage: str, tmp_path: Path):
+    (tmp_path / "model_index.json").write_text(damage)
+    with pytest.raises(ModelError, match="model_index.json is damaged"):
+        spec_of(tmp_path)
+
+
 def test_a_gated_base_tells_where_to_ask(monkeypatch: pytest.MonkeyPatch):
     def refuse(*_, **__):
         raise OSError("the Hub said no.\nsee above") from OSError("403 Client Error.")

@@ -241,3 +241,10 @@ def test_unknown_numbers_are_null_in_the_file_and_nan_again_in_memory(tmp_path):
 def test_a_missing_checkpoint_is_refused():
     with pytest.raises(ModelError, match="does not exist"):
         Side.of("tuned", "/nope")
+
+
+@pytest.mark.parametrize("damage", ["{bad", "[]", '{"title": "another program\'s"}'])
+def test_a_damaged_report_is_one_line(damage, tmp_path):
+    (tmp_path / "report.json").write_text(damage)
+    with pytest.raises(EvaluationError, match="damaged or not a report"):
+        read_report(tmp_path)

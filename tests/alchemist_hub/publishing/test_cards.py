@@ -286,3 +286,9 @@ def test_a_training_record_that_lacks_a_fact_is_refused(checkpoint, out):
     (checkpoint / "training.json").write_text(json.dumps({"recipe": TRAINING["recipe"]}))
     with pytest.raises(EvaluationError, match="training.json has no 'objective'"):
         write_model_card("mini", checkpoint, out)
+
+
+def test_a_damaged_training_record_is_one_line(checkpoint, out):
+    (checkpoint / "training.json").write_text("{bad")
+    with pytest.raises(EvaluationError, match="training.json is damaged"):
+        write_model_card("mini", checkpoint, out)

@@ -9,6 +9,8 @@ from huggingface_hub import DatasetCard, ModelCard
 from toy_stages import recipe, write_pool
 
 from alchemist_hub.errors import EvaluationError
+from alchemist_hub.evaluation.results import REPORT
+from alchemist_hub.miniature import weights
 from alchemist_hub.models import MODELS, model
 from alchemist_hub.publishing import rendered
 from alchemist_hub.publishing.dataset_card import evidence_of
@@ -88,3 +90,8 @@ def test_the_command_keeps_what_is_measured_and_renders_it(fresh, tmp_path, monk
     monkeypatch.setattr(sys, "argv", ["rendered", "--report", str(MEASURED / "mini")])
     rendered.main()
     assert paths(tmp_path / "MEASURED") == paths(MEASURED) and paths(tmp_path / "RENDERED") == paths(fresh)
+
+
+def test_the_app_shows_the_evaluation_that_the_card_tells():
+    shipped = weights() / "report" / REPORT
+    assert shipped.read_bytes() == (rendered.MEASURED / "mini" / REPORT).read_bytes()
